@@ -1,0 +1,411 @@
+//! What each command takes: plain data, no behaviour.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::value::Span;
+use crate::config::{LakeArgs, RawSettings, Secret, variable_name};
+
+/// Receives OpenTelemetry over OTLP/gRPC and OTLP/HTTP and writes it to a DuckLake
+#[derive(Clone, Debug, Parser)]
+#[command(version, max_term_width = 110, after_help = help::OTLAKE)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub enum Command {
+    /// Run the receiver until SIGTERM, Ctrl-C or `otlake stop`
+    #[command(after_help = help::SERVE)]
+    Serve(Box<ServeArgs>),
+    /// Query the lake with SQL, read-only, whether a server runs or not
+    #[command(after_help = help::QUERY)]
+    Query(QueryArgs),
+    /// Make everything received so far queryable, and wait for it
+    #[command(after_help = help::FLUSH)]
+    Flush(FlushArgs),
+    /// Show what the running server has received, refused, buffered and committed
+    #[command(after_help = help::STATUS)]
+    Status(StatusArgs),
+    /// List the most recent seals (the units of commit), newest first
+    #[command(after_help = help::SEALS)]
+    Seals(SealsArgs),
+    /// Stop the running server gracefully, as SIGTERM does
+    #[command(after_help = help::STOP)]
+    Stop(StopArgs),
+    /// Send telemetry, generated or from files, and measure the answers
+    #[command(after_help = help::SEND)]
+    Send(SendArgs),
+}
+
+// The doc comment of an `Args` struct would replace its command's description: plain comments for these.
+
+// `otlake serve`
+#[derive(Clone, Debug, Args)]
+#[command(mut_args(name_variable))]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct ServeArgs {
+    /// The settings that flags set.
+    #[command(flatten)]
+    pub settings: RawSettings,
+
+    /// TOML file with settings; its keys are the flags' names
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub config: Option<PathBuf>,
+
+    /// Check the settings, print them with where each came from, and exit
+    #[arg(long, help_heading = "Process")]
+    pub check: bool,
+}
+
+/// Says in the help which variable sets what the flag sets. `Config::load` reads the variables, not clap.
+fn name_variable(arg: Arg) -> Arg {
+    let Some(key) = arg.get_long().filter(|key| *key != "check") else {
+        return arg;
+    };
+    let text = format!(
+        "{} [env: {}]",
+        arg.get_help().map(ToString::to_string).unwrap_or_default(),
+        variable_name(key)
+    );
+    arg.help(text)
+}
+
+// How to find and address the running server.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described where it is flattened")]
+pub struct ClientArgs {
+    /// Address of the server's gRPC port [default: as the server of --data-dir says, else http://127.0.0.1:4317]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTLAKE_ENDPOINT",
+        help_heading = "Server"
+    )]
+    pub endpoint: Option<String>,
+
+    /// The server's token
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "OTLAKE_TOKEN",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub token: Option<Secret>,
+
+    /// The server's data folder
+    #[arg(long, value_name = "DIR", env = "OTLAKE_DATA_DIR", default_value = crate::config::lake::DATA_DIR, help_heading = "Server")]
+    pub data_dir: PathBuf,
+}
+
+// `otlake query`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct QueryArgs {
+    /// The statement; `-`, or nothing with a pipe, reads it from standard input
+    #[arg(value_name = "SQL")]
+    pub sql: Option<String>,
+
+    /// How rows are printed
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub format: OutputFormat,
+
+    /// Do not ask the running server to commit first what it has received
+    #[arg(long)]
+    pub no_flush: bool,
+
+    /// Where the lake is.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+
+    /// Which server to flush, and whose data folder.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// How `otlake query` prints rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// A table for people
+    Table,
+    /// One JSON array of objects
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Comma-separated values with a header
+    Csv,
+}
+
+// `otlake flush`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct FlushArgs {
+    /// How long to wait for the commit, 1ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout)]
+    pub timeout: Duration,
+
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+// `otlake status`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+// `otlake seals`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct SealsArgs {
+    /// How many at most, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+// `otlake stop`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct StopArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+// `otlake send`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct SendArgs {
+    /// Files to send instead of generated records: OTLP protobuf, JSON or NDJSON
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// What to generate [default: logs], or what the files hold [default: told from content and name]
+    #[arg(long, value_enum)]
+    pub signal: Option<SendSignal>,
+
+    /// Records to generate, of each signal
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "files")]
+    pub count: u64,
+
+    /// Records in one request, 1 to 100000
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "files")]
+    pub batch: u32,
+
+    /// Records a second over all connections [default: as fast as they are taken]
+    #[arg(long, value_name = "N")]
+    pub rate: Option<NonZeroU64>,
+
+    /// Connections that send at the same time, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub connections: u32,
+
+    /// How to send
+    #[arg(long, value_enum, default_value_t = SendProtocol::Grpc)]
+    pub protocol: SendProtocol,
+
+    /// How requests are compressed
+    #[arg(long, value_enum, default_value_t = SendCompression::None)]
+    pub compression: SendCompression,
+
+    /// Where to send [default: http://127.0.0.1:4317 for grpc, http://127.0.0.1:4318 for http and http-json]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTLAKE_ENDPOINT",
+        help_heading = "Server"
+    )]
+    pub endpoint: Option<String>,
+
+    /// The server's token
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "OTLAKE_TOKEN",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub token: Option<Secret>,
+
+    /// How long to wait for one answer, 1ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = "Server")]
+    pub timeout: Duration,
+
+    /// Print errors only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What `otlake send` generates, or finds in its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SendSignal {
+    /// Log records
+    Logs,
+    /// Spans
+    Traces,
+    /// Metric data points of all five kinds
+    Metrics,
+    /// All three
+    All,
+}
+
+/// How `otlake send` speaks to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SendProtocol {
+    /// OTLP/gRPC
+    Grpc,
+    /// OTLP/HTTP with protobuf
+    Http,
+    /// OTLP/HTTP with JSON
+    HttpJson,
+}
+
+/// How `otlake send` compresses requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SendCompression {
+    /// Not at all
+    None,
+    /// gzip
+    Gzip,
+    /// Zstandard
+    Zstd,
+    /// zlib's deflate
+    Deflate,
+}
+
+/// A time to wait: the admin service counts it in 32-bit milliseconds, and an hour is more than enough.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let Span(duration) = text.parse()?;
+    if (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("it can be from 1ms to 1h".to_owned())
+    }
+}
+
+/// What follows the options in each command's help.
+mod help {
+    pub(super) const OTLAKE: &str = "\
+EXAMPLES
+  otlake serve                          receive on 127.0.0.1:4317 and :4318
+  otlake send --signal all              try it with generated telemetry
+  otlake query \"FROM otlp_logs\"          look at what arrived
+  otlake status                         see how the server is
+
+`otlake COMMAND --help` says all about a command.
+
+EXIT CODES
+  0 done   1 failed   2 wrong usage or settings";
+
+    pub(super) const SERVE: &str = "\
+Flags go before environment variables, these before the file of --config, that
+before defaults. An unknown OTLAKE_* variable or key of the file is an error.
+Sizes are written 16MiB, 64KB or in bytes; durations 500ms, 5s, 15m or 1h.
+
+EXAMPLES
+  otlake serve
+  otlake serve --data-dir /var/lib/otlake --seal-max-age 2s
+  export OTLAKE_TOKEN=$(openssl rand -hex 16)
+  otlake serve --grpc-listen 0.0.0.0:4317 --http-listen 0.0.0.0:4318
+  otlake serve --cors-origin https://app.example.com
+  otlake serve --config otlake.toml --check
+
+  otlake.toml:
+    grpc-listen = \"[::1]:4317\"
+    seal-max-age = \"2s\"
+    cors-origin = [\"https://app.example.com\"]
+
+EXIT CODES
+  0 stopped, and everything acknowledged is in the lake or safely on disk
+  1 failed   2 wrong usage or settings";
+
+    pub(super) const QUERY: &str = "\
+The tables are otlp_logs, otlp_traces, otlp_metrics_gauge, otlp_metrics_sum,
+otlp_metrics_histogram, otlp_metrics_exp_histogram and otlp_metrics_summary;
+otlake_seals has a row for each commit.
+
+EXAMPLES
+  otlake query \"SELECT * FROM otlp_logs LIMIT 10\"
+  otlake query \"SELECT * FROM otlp_traces\" --format json
+  otlake query --format csv < report.sql > report.csv
+  otlake query --no-flush --data-dir /var/lib/otlake \"FROM otlake_seals\"
+
+EXIT CODES
+  0 done   1 failed, such as by an error in the SQL   2 wrong usage";
+
+    pub(super) const FLUSH: &str = "\
+EXAMPLES
+  otlake flush
+  otlake flush --timeout 2m --endpoint http://collector:4317
+
+EXIT CODES
+  0 everything received before the call is in the lake
+  1 failed, or not in time   2 wrong usage";
+
+    pub(super) const STATUS: &str = "\
+EXAMPLES
+  otlake status
+  otlake status --json --data-dir /var/lib/otlake
+
+EXIT CODES
+  0 done   1 failed, such as when no server runs   2 wrong usage";
+
+    pub(super) const SEALS: &str = "\
+EXAMPLES
+  otlake seals
+  otlake seals --limit 100 --json
+
+EXIT CODES
+  0 done   1 failed, such as when no server runs   2 wrong usage";
+
+    pub(super) const STOP: &str = "\
+The call returns once the stop has begun.
+
+EXAMPLES
+  otlake stop
+  otlake stop --data-dir /var/lib/otlake
+
+EXIT CODES
+  0 the server is stopping   1 failed, such as when no server runs   2 wrong usage";
+
+    pub(super) const SEND: &str = "\
+Generated records are numbered, so that SQL can count loss and duplicates.
+
+EXAMPLES
+  otlake send
+  otlake send --signal all --count 100000 --batch 1000 --connections 4
+  otlake send --protocol http-json --compression gzip --rate 500
+  otlake send --signal traces --endpoint http://collector:4317
+  otlake send captured/logs.pb traces.ndjson
+
+EXIT CODES
+  0 everything was accepted
+  1 something was refused or could not be sent   2 wrong usage";
+}
+
+#[cfg(test)]
+mod tests;

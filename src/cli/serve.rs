@@ -1,0 +1,134 @@
+//! `otlake serve`: settings to a running server, and the banner that says how to use it.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::args::ServeArgs;
+use crate::config::{Auth, Config, OpenReason};
+use crate::daemon::{Addresses, Daemon};
+use crate::telemetry;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(args.settings, args.config, std::env::vars_os()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if args.check {
+        print!("{}", config.effective());
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::start_logging(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("otlake-io")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let daemon = Daemon::start(config).await?;
+    let Addresses { grpc, http } = daemon.addresses();
+    tracing::info!(%grpc, %http, "ready");
+    print!("{}", banner(daemon.config(), daemon.addresses()));
+    daemon
+        .wait_for_stop()
+        .await
+        .context("cannot watch for signals")?;
+    let farewell = daemon.stop().await;
+    if farewell.staged_seals_left > 0 {
+        eprintln!(
+            "{} seals are staged on disk and not in the lake yet; the next start publishes them",
+            farewell.staged_seals_left
+        );
+    }
+    if farewell.rows_lost > 0 {
+        eprintln!(
+            "error: {} rows could not be written to disk and are lost",
+            farewell.rows_lost
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a person needs right after the start.
+fn banner(config: &Config, addresses: Addresses) -> String {
+    let Addresses { grpc, http } = addresses;
+    let (auth, grpc_headers, sdk_headers) = match &config.auth {
+        Auth::Token(_) => (
+            "every client needs the token: authorization: Bearer TOKEN",
+            ", headers = { authorization = \"Bearer TOKEN\" }",
+            " OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer TOKEN'",
+        ),
+        Auth::Open {
+            because: OpenReason::Loopback,
+        } => (
+            "no token: every program on this machine can send (set --token to change that)",
+            "",
+            "",
+        ),
+        Auth::Open {
+            because: OpenReason::NoAuth,
+        } => (
+            "NO TOKEN: everyone who can reach these ports can send (--no-auth)",
+            "",
+            "",
+        ),
+    };
+    let endpoint = format!("http://{}", for_clients(grpc));
+    let codex = format!("{{ otlp-grpc = {{ endpoint = \"{endpoint}\"{grpc_headers} }} }}");
+    let data_dir = super::shell_quoted(&config.data_dir.display().to_string());
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\
+otlake {version}
+  OTLP/gRPC  {grpc}
+  OTLP/HTTP  {http}
+  lake       {catalog}, files in {files}
+  access     {auth}
+
+  OpenTelemetry SDK
+    export OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_EXPORTER_OTLP_PROTOCOL=grpc{sdk_headers}
+  Codex (~/.codex/config.toml)
+    [otel]
+    exporter = {codex}
+    trace_exporter = {codex}
+    metrics_exporter = {codex}
+  Claude Code
+    export CLAUDE_CODE_ENABLE_TELEMETRY=1 CLAUDE_CODE_ENHANCED_TELEMETRY_BETA=1 OTEL_LOGS_EXPORTER=otlp \\
+      OTEL_METRICS_EXPORTER=otlp OTEL_TRACES_EXPORTER=otlp OTEL_EXPORTER_OTLP_PROTOCOL=grpc \\
+      OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}{sdk_headers}
+  Query
+    {program} query --data-dir {data_dir} \"SELECT * FROM otlp_logs ORDER BY time_unix_nano DESC LIMIT 10\"
+",
+        version = env!("CARGO_PKG_VERSION"),
+        catalog = config.lake.catalog,
+        files = config.lake.data_path.display(),
+        program = super::program_name(),
+    );
+    text
+}
+
+/// An address that a client on this machine can connect to.
+fn for_clients(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,326 @@
+//! From what the sources say to the [`Config`] that holds.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::error::ConfigError;
+use super::lake::{self, LakeArgs};
+use super::limits;
+use super::origin::Origin;
+use super::raw::RawSettings;
+use super::sources::Sources;
+use super::value::{Count, LogFormat, LogLevel, Secret, Size, Span};
+use super::{Auth, Config, CorsOrigins, LogConfig, OpenReason, SealConfig};
+use crate::lake::LakeConfig;
+
+const TOKEN_CHARS_MIN: usize = 16;
+const TOKEN_CHARS_MAX: usize = 1024;
+const GRPC_PORT: u16 = 4317;
+const HTTP_PORT: u16 = 4318;
+
+/// Checks each setting, then the relations between them.
+pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
+    let sources = &mut sources;
+    let data_dir = data_dir(sources)?;
+    let (grpc_listen, http_listen) = listeners(sources)?;
+    let auth = auth(
+        sources,
+        [("grpc-listen", grpc_listen), ("http-listen", http_listen)],
+    )?;
+    let cors_origins = cors_origins(sources)?;
+    let memory = memory(sources)?;
+    let max_age = ranged(
+        sources,
+        "seal-max-age",
+        |raw| raw.seal_max_age,
+        Span(limits::SEAL_MAX_AGE),
+        limits::SEAL_MAX_AGE_RANGE,
+    )?;
+    let connections = ranged(
+        sources,
+        "max-connections",
+        |raw| raw.max_connections,
+        Count(limits::CONNECTIONS),
+        limits::CONNECTIONS_RANGE,
+    )?;
+    let streams = ranged(
+        sources,
+        "max-concurrent-streams",
+        |raw| raw.max_concurrent_streams,
+        Count(limits::CONCURRENT_STREAMS),
+        limits::CONCURRENT_STREAMS_RANGE,
+    )?;
+    let grace = ranged(
+        sources,
+        "shutdown-grace",
+        |raw| raw.shutdown_grace,
+        Span(limits::SHUTDOWN_GRACE),
+        limits::SHUTDOWN_GRACE_RANGE,
+    )?;
+    let lake = lake_config(sources, &data_dir)?;
+    let log = log(sources)?;
+    Ok(Config {
+        data_dir,
+        grpc_listen,
+        http_listen,
+        auth,
+        cors_origins,
+        max_body_bytes: to_usize(memory.body),
+        max_buffered_bytes: memory.buffered,
+        max_connections: to_usize(u64::from(connections.0)),
+        max_concurrent_streams: streams.0,
+        seal: SealConfig {
+            target_bytes: memory.seal_target,
+            max_age: max_age.0,
+        },
+        lake,
+        shutdown_grace: grace.0,
+        log,
+        origins: std::mem::take(&mut sources.origins),
+    })
+}
+
+fn data_dir(sources: &mut Sources) -> Result<PathBuf, ConfigError> {
+    let path = sources
+        .pick("data-dir", |raw| raw.data_dir.take())
+        .unwrap_or_else(|| PathBuf::from(lake::DATA_DIR));
+    lake::absolute(&path).map_err(|reason| sources.bad_value("data-dir", reason))
+}
+
+fn listeners(sources: &mut Sources) -> Result<(SocketAddr, SocketAddr), ConfigError> {
+    let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let grpc = sources
+        .pick("grpc-listen", |raw| raw.grpc_listen.take())
+        .map_or(loopback(GRPC_PORT), |listen| listen.0);
+    let http = sources
+        .pick("http-listen", |raw| raw.http_listen.take())
+        .map_or(loopback(HTTP_PORT), |listen| listen.0);
+    if same_port(grpc, http) {
+        return Err(ConfigError::Conflict(format!(
+            "{} {grpc} and {} {http} are the same port: OTLP/gRPC and OTLP/HTTP need one each",
+            sources.origins.place("grpc-listen"),
+            sources.origins.place("http-listen"),
+        )));
+    }
+    Ok((grpc, http))
+}
+
+/// Whether both cannot be bound at once. A wildcard takes the port on every address of its family, and that of
+/// IPv6 takes IPv4's too.
+fn same_port(one: SocketAddr, two: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, other: IpAddr| {
+        wide.is_unspecified() && (wide.is_ipv6() || wide.is_ipv4() == other.is_ipv4())
+    };
+    let overlap = one.ip() == two.ip() || covers(one.ip(), two.ip()) || covers(two.ip(), one.ip());
+    one.port() != 0 && one.port() == two.port() && overlap
+}
+
+fn auth(sources: &mut Sources, listeners: [(&str, SocketAddr); 2]) -> Result<Auth, ConfigError> {
+    let token = sources.pick("token", |raw| raw.token.take());
+    let no_auth = sources
+        .pick("no-auth", |raw| raw.no_auth.take())
+        .unwrap_or(false);
+    if let Some(token) = token {
+        if no_auth {
+            return Err(ConfigError::Conflict(format!(
+                "{} and {} contradict each other: remove one",
+                sources.origins.place("token"),
+                sources.origins.place("no-auth"),
+            )));
+        }
+        check_token(&token).map_err(|reason| sources.bad_value("token", reason))?;
+        return Ok(Auth::Token(token));
+    }
+    if no_auth {
+        return Ok(Auth::Open {
+            because: OpenReason::NoAuth,
+        });
+    }
+    match listeners
+        .into_iter()
+        .find(|(_, address)| !address.ip().to_canonical().is_loopback())
+    {
+        Some((key, address)) => Err(ConfigError::Conflict(format!(
+            "{} {address} can be reached from other machines: set a token (OTLAKE_TOKEN, {TOKEN_CHARS_MIN} characters or more), or --no-auth to let anyone send",
+            sources.origins.place(key),
+        ))),
+        None => Ok(Auth::Open {
+            because: OpenReason::Loopback,
+        }),
+    }
+}
+
+/// Says what is wrong without a word of the token.
+fn check_token(token: &Secret) -> Result<(), String> {
+    let text = token.expose();
+    if text.starts_with("${") {
+        return Err(
+            "the token starts with `${`: a variable was not expanded; give its value".to_owned(),
+        );
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("the token has a space, a control character or a character outside ASCII: only visible ASCII can be sent in a header".to_owned());
+    }
+    if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&text.len()) {
+        return Err(format!(
+            "the token has {} characters: it needs {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX}; `openssl rand -hex 16` makes one",
+            text.len()
+        ));
+    }
+    Ok(())
+}
+
+fn cors_origins(sources: &mut Sources) -> Result<CorsOrigins, ConfigError> {
+    let list = sources
+        .pick("cors-origin", |raw| raw.cors_origin.take())
+        .unwrap_or_default();
+    CorsOrigins::from_list(&list).map_err(|reason| sources.bad_value("cors-origin", reason))
+}
+
+/// The limits on memory, all in bytes.
+struct Memory {
+    body: u64,
+    buffered: u64,
+    seal_target: u64,
+}
+
+/// The three limits on memory, which depend on each other as [`limits`] says.
+fn memory(sources: &mut Sources) -> Result<Memory, ConfigError> {
+    let buffered = ranged(
+        sources,
+        "max-buffered-bytes",
+        |raw| raw.max_buffered_bytes,
+        Size(limits::BUFFERED_BYTES),
+        limits::BUFFERED_BYTES_RANGE,
+    )?;
+    let seal_default = Size(limits::default_seal_target_bytes(buffered.0));
+    let seal = ranged(
+        sources,
+        "seal-target-bytes",
+        |raw| raw.seal_target_bytes,
+        seal_default,
+        limits::SEAL_TARGET_BYTES_RANGE,
+    )?;
+    let body_default = Size(limits::default_body_bytes(buffered.0));
+    let body = ranged(
+        sources,
+        "max-body-bytes",
+        |raw| raw.max_body_bytes,
+        body_default,
+        limits::BODY_BYTES_RANGE,
+    )?;
+    for (key, follows) in [
+        (
+            "seal-target-bytes",
+            seal_default.0 != limits::SEAL_TARGET_BYTES,
+        ),
+        ("max-body-bytes", body_default.0 != limits::BODY_BYTES),
+    ] {
+        if follows && !sources.origins.is_set(key) {
+            sources
+                .origins
+                .note(key, Origin::DefaultFrom("max-buffered-bytes"));
+        }
+    }
+    let place = |key| sources.origins.place(key);
+    if seal.0.saturating_mul(2) > buffered.0 {
+        return Err(ConfigError::Conflict(format!(
+            "{} {seal} needs {} of at least {}, one seal filling while one is staged, and it is {buffered}: raise the latter or lower the former",
+            place("seal-target-bytes"),
+            place("max-buffered-bytes"),
+            Size(seal.0.saturating_mul(2)),
+        )));
+    }
+    if body.0 > buffered.0 {
+        return Err(ConfigError::Conflict(format!(
+            "{} {body} does not fit into {} {buffered}: raise the latter or lower the former",
+            place("max-body-bytes"),
+            place("max-buffered-bytes"),
+        )));
+    }
+    Ok(Memory {
+        body: body.0,
+        buffered: buffered.0,
+        seal_target: seal.0,
+    })
+}
+
+fn lake_config(sources: &mut Sources, data_dir: &Path) -> Result<LakeConfig, ConfigError> {
+    let file_size = ranged(
+        sources,
+        "target-file-size",
+        |raw| raw.target_file_size,
+        Size(limits::TARGET_FILE_BYTES),
+        limits::TARGET_FILE_BYTES_RANGE,
+    )?;
+    let retention = ranged(
+        sources,
+        "snapshot-retention",
+        |raw| raw.snapshot_retention,
+        Span(limits::SNAPSHOT_RETENTION),
+        limits::SNAPSHOT_RETENTION_RANGE,
+    )?;
+    let args = LakeArgs {
+        catalog: sources.pick("catalog", |raw| raw.catalog.take()),
+        data_path: sources.pick("data-path", |raw| raw.data_path.take()),
+        schema: sources.pick("schema", |raw| raw.schema.take()),
+        extension_dir: sources.pick("extension-dir", |raw| raw.extension_dir.take()),
+    };
+    for key in ["catalog", "data-path"] {
+        if !sources.origins.is_set(key) && sources.origins.is_set("data-dir") {
+            sources.origins.note(key, Origin::DefaultFrom("data-dir"));
+        }
+    }
+    let mut lake = lake::resolve(args, data_dir, |key, reason| sources.bad_value(key, reason))?;
+    lake.target_file_size_bytes = file_size.0;
+    lake.snapshot_retention = retention.0;
+    Ok(lake)
+}
+
+fn log(sources: &mut Sources) -> Result<LogConfig, ConfigError> {
+    let format = sources
+        .pick("log-format", |raw| raw.log_format.take())
+        .unwrap_or(LogFormat::Human);
+    let level = match (
+        sources.pick("log-level", |raw| raw.log_level.take()),
+        sources.rust_log.take(),
+    ) {
+        (Some(level), _) => level,
+        (None, Some(text)) => {
+            sources
+                .origins
+                .note("log-level", Origin::Environment("RUST_LOG".to_owned()));
+            text.parse::<LogLevel>()
+                .map_err(|reason| sources.bad_value("log-level", reason))?
+        }
+        (None, None) => LogLevel::default(),
+    };
+    Ok(LogConfig { format, level })
+}
+
+/// Picks a setting and holds it to its range.
+fn ranged<T: PartialOrd + Display>(
+    sources: &mut Sources,
+    key: &'static str,
+    get: impl Fn(&RawSettings) -> Option<T>,
+    default: T,
+    range: RangeInclusive<T>,
+) -> Result<T, ConfigError> {
+    let value = sources.pick(key, |raw| get(raw)).unwrap_or(default);
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::OutOfRange {
+        at: sources.origins.place(key),
+        value: value.to_string(),
+        min: range.start().to_string(),
+        max: range.end().to_string(),
+    })
+}
+
+/// Every limit that becomes a `usize` is far below 4 GiB, which fits any machine otlake runs on.
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,350 @@
+//! Composition: what is started in which order, and stopped in which.
+//!
+//! | start | stop |
+//! |---|---|
+//! | data folder, locked | readiness off, no new connections |
+//! | listeners bound | requests in flight end |
+//! | lake opened, staged seals of the last run found | the open buffer is sealed and staged |
+//! | publisher, sealer | staged seals are published |
+//! | servers; `server.json` | `server.json` removed, folder unlocked |
+//!
+//! The whole stop takes `shutdown_grace` at most. What is staged and not published by then waits on disk for the next
+//! start; rows that could not even be staged are lost, and the exit code says so.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::lake::{Lake, LakeError, PublishQueue, Publisher};
+use crate::memory::Budget;
+use crate::receive::admin::{AdminService, Identity};
+use crate::receive::auth::Gate;
+use crate::receive::intake::Intake;
+use crate::receive::listener::{self, ConnectionLimits};
+use crate::receive::readiness::Readiness;
+use crate::receive::router;
+use crate::seal::ledger::{Ledger, unix_ms};
+use crate::seal::queue::{SealLimits, SealQueue, SealSequence};
+use crate::seal::sealer::Sealer;
+use crate::seal::staged;
+use crate::server_file::{LakeFile, ServerFile};
+use crate::signal::{Protocol, SealId};
+use crate::telemetry::Counters;
+
+/// Connections that wait in the system's backlog.
+const BACKLOG: i32 = 1024;
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address} ({setting}): {reason}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Where it was set.
+        setting: String,
+        /// What is in the way and what to do.
+        reason: String,
+    },
+    /// The lake cannot be opened.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// The staged seals of the last run cannot be read.
+    #[error("cannot read the staged seals of the last run: {0}")]
+    Staged(std::io::Error),
+    /// Reflection cannot be set up.
+    #[error(transparent)]
+    Reflection(#[from] router::ReflectionError),
+    /// The system refused a thread, a signal handler or a file.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What became of the rows when the server stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Farewell {
+    /// Seals left on disk for the next start.
+    pub staged_seals_left: usize,
+    /// Rows that could not be staged and are lost.
+    pub rows_lost: u64,
+}
+
+/// A running server.
+pub struct Daemon {
+    config: Config,
+    data_dir: DataDir,
+    addresses: Addresses,
+    readiness: Arc<Readiness>,
+    queue: Arc<SealQueue>,
+    ledger: Arc<Ledger>,
+    sealer: Sealer,
+    publish_queue: PublishQueue,
+    publisher: std::thread::JoinHandle<usize>,
+    stop_requested: Arc<Notify>,
+    stop_listening: watch::Sender<bool>,
+    servers: [JoinHandle<()>; 2],
+}
+
+/// Where the server listens, as bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// OTLP/gRPC, health, reflection and admin.
+    pub grpc: SocketAddr,
+    /// OTLP/HTTP and the probes.
+    pub http: SocketAddr,
+}
+
+impl Daemon {
+    /// Starts everything. When it returns, both listeners answer.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Daemon, StartError> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let grpc = bind(config.grpc_listen, &config, "grpc-listen")?;
+        let http = bind(config.http_listen, &config, "http-listen")?;
+        let addresses = Addresses {
+            grpc: grpc.local_addr()?,
+            http: http.local_addr()?,
+        };
+
+        let lake_config = config.lake.clone();
+        let writer = data_dir.writer().clone();
+        // DuckDB blocks; the reactor has nothing else to do yet, but timers and signals stay alive.
+        let lake = tokio::task::spawn_blocking(move || Lake::open(&lake_config, &writer))
+            .await
+            .map_err(std::io::Error::other)??;
+        let leftovers = staged::read_all(&data_dir.staged()).map_err(StartError::Staged)?;
+        let last_staged = leftovers.last().map_or(SealId(0), |seal| seal.id);
+        let sequence = SealSequence::open(&data_dir.seal_sequence(), last_staged)?;
+
+        let ledger = Arc::new(Ledger::new());
+        let first_open = leftovers.first().map_or(sequence.next(), |seal| seal.id);
+        ledger.resume_after(SealId(first_open.0 - 1));
+        let limits = SealLimits {
+            target_bytes: config.seal.target_bytes,
+            max_age: config.seal.max_age,
+        };
+        let queue = SealQueue::new(limits, sequence);
+        let publish_queue = PublishQueue::new();
+        for seal in leftovers {
+            tracing::info!(
+                seal = seal.id.0,
+                rows = seal.rows(),
+                "found a staged seal of the last run"
+            );
+            ledger.staged(&seal);
+            publish_queue.push(seal);
+        }
+        let publisher = Publisher::spawn(
+            config.lake.clone(),
+            data_dir.writer().clone(),
+            lake,
+            publish_queue.clone(),
+            Arc::clone(&ledger),
+        )?;
+        let publish = publish_queue.clone();
+        let sealer = Sealer::spawn(
+            Arc::clone(&queue),
+            Arc::clone(&ledger),
+            data_dir.staged(),
+            move |seal| publish.push(seal),
+        )?;
+
+        let readiness = Readiness::new(Arc::clone(&ledger));
+        let budget = Budget::new(config.max_buffered_bytes);
+        let counters = Arc::new(Counters::default());
+        let intake = Intake::new(
+            budget.clone(),
+            Arc::clone(&counters),
+            Arc::clone(&queue),
+            config.max_body_bytes,
+        );
+        let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
+        let stop_requested = Arc::new(Notify::new());
+        let connections = ConnectionLimits {
+            permits: Arc::new(Semaphore::new(config.max_connections)),
+            open: Arc::new(AtomicUsize::new(0)),
+            max_concurrent_streams: config.max_concurrent_streams,
+        };
+        let admin = AdminService {
+            identity: Identity {
+                writer: data_dir.writer().clone(),
+                started_unix_ms: unix_ms(),
+                listeners: vec![
+                    (Protocol::Grpc, addresses.grpc.to_string()),
+                    (Protocol::Http, addresses.http.to_string()),
+                ],
+                token_required: gate.wants_token(),
+                catalog: config.lake.catalog.to_string(),
+                data_path: config.lake.data_path.display().to_string(),
+            },
+            counters,
+            budget,
+            queue: Arc::clone(&queue),
+            ledger: Arc::clone(&ledger),
+            readiness: Arc::clone(&readiness),
+            connections: Arc::clone(&connections.open),
+            stop: Arc::clone(&stop_requested),
+        };
+        let grpc_router = router::grpc(&gate, &intake, admin, addresses.http.port())?;
+        let http_router = router::http(&gate, &intake, &readiness, addresses.grpc.port());
+        let (stop_listening, stop) = watch::channel(false);
+        let serve = |listener, router| {
+            tokio::spawn(listener::serve(
+                listener,
+                router,
+                connections.clone(),
+                stop.clone(),
+            ))
+        };
+        let servers = [serve(grpc, grpc_router), serve(http, http_router)];
+        let lake_file = LakeFile::new(&config.lake, data_dir.path());
+        lake_file.write(data_dir.path())?;
+        ServerFile::new(addresses.grpc, addresses.http, lake_file).write(data_dir.path())?;
+        Ok(Daemon {
+            config,
+            data_dir,
+            addresses,
+            readiness,
+            queue,
+            ledger,
+            sealer,
+            publish_queue,
+            publisher,
+            stop_requested,
+            stop_listening,
+            servers,
+        })
+    }
+
+    /// Where the server listens, as bound.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The settings the server runs with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Waits for SIGTERM, SIGINT or `otlake stop`.
+    ///
+    /// # Errors
+    /// The system's error when no signal handler can be set.
+    pub async fn wait_for_stop(&self) -> std::io::Result<()> {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            name = signals.next() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
+            () = self.stop_requested.notified() => tracing::info!("stopping"),
+        }
+        tokio::spawn(async move {
+            let name = signals.next().await;
+            tracing::error!(signal = name, "left at once; what was not staged is lost");
+            std::process::exit(1);
+        });
+        Ok(())
+    }
+
+    /// Stops in order; see the module's table.
+    pub async fn stop(self) -> Farewell {
+        let deadline = Instant::now() + self.config.shutdown_grace;
+        self.readiness.stop();
+        self.stop_listening.send_replace(true);
+        for mut server in self.servers {
+            // Half of the time for the peers, so that the other half is left for the rows.
+            let wait = self.config.shutdown_grace / 2;
+            if tokio::time::timeout(wait, &mut server).await.is_err() {
+                tracing::warn!("requests in flight did not end in time");
+                server.abort();
+            }
+        }
+        self.queue.close();
+        let (sealer, publish_queue, publisher) = (self.sealer, self.publish_queue, self.publisher);
+        let finished = tokio::task::spawn_blocking(move || {
+            let rows_lost = sealer.finish(deadline);
+            publish_queue.close(deadline);
+            let staged_seals_left = publisher.join().unwrap_or_else(|_| {
+                tracing::error!("the publisher panicked; staged seals wait for the next start");
+                1
+            });
+            Farewell {
+                staged_seals_left,
+                rows_lost,
+            }
+        });
+        let farewell = finished.await.unwrap_or_default();
+        if let Err(error) = ServerFile::remove(self.data_dir.path()) {
+            tracing::debug!(%error, "server.json cannot be removed");
+        }
+        let committed = self.ledger.snapshot().committed;
+        tracing::info!(
+            rows_committed = committed.iter().map(|amount| amount.rows).sum::<u64>(),
+            staged_seals_left = farewell.staged_seals_left,
+            rows_lost = farewell.rows_lost,
+            "stopped"
+        );
+        farewell
+    }
+}
+
+/// The signals that ask for a stop.
+struct Signals {
+    terminate: UnixSignal,
+    interrupt: UnixSignal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Binds a listener; the error names the setting and, for a port in use, what to do.
+fn bind(address: SocketAddr, config: &Config, setting: &str) -> Result<TcpListener, StartError> {
+    let bound = || -> std::io::Result<TcpListener> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(SocketProtocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    bound().map_err(|error| StartError::Bind {
+        address,
+        setting: config.origins.place(setting),
+        reason: match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
+                "port {} is in use; stop what uses it, or choose another with --{setting}",
+                address.port()
+            ),
+            _ => error.to_string(),
+        },
+    })
+}

@@ -1,0 +1,161 @@
+//! The data folder: one server at a time, one writer id for ever.
+//!
+//! | entry | what it is |
+//! |---|---|
+//! | `lock` | held by the running server; its text is the server's process id |
+//! | `writer_id` | names this folder in `otlake_seals` |
+//! | `seal_sequence` | from where the next run numbers its seals |
+//! | `staged/` | seals on their way into the lake |
+//! | `lake/`, `catalog.sqlite` | the lake, unless it is configured elsewhere |
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::seal::staged::write_synced;
+use crate::signal::WriterId;
+
+/// How often, and after which pause, a lock that is held is tried again.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why the data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another server has it.
+    #[error(
+        "the data folder {} is in use by another otlake (process {pid}); stop that one first, or choose another --data-dir",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The other server's process id, as it wrote it.
+        pid: String,
+    },
+    /// The file system refused.
+    #[error("cannot use {} in the data folder: {source}; check --data-dir and its permissions", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The data folder, locked as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    writer: WriterId,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder where it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`DataDirError`] when another server holds it or the file system refuses.
+    pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
+        create_private(path)?;
+        let lock = lock(path)?;
+        create_private(&path.join("staged"))?;
+        let writer = writer_id(&path.join("writer_id"))?;
+        Ok(DataDir {
+            path: path.to_owned(),
+            writer,
+            _lock: lock,
+        })
+    }
+
+    /// Where seals are staged.
+    #[must_use]
+    pub fn staged(&self) -> PathBuf {
+        self.path.join("staged")
+    }
+
+    /// The file that numbers the seals.
+    #[must_use]
+    pub fn seal_sequence(&self) -> PathBuf {
+        self.path.join("seal_sequence")
+    }
+
+    /// Names this folder for ever.
+    #[must_use]
+    pub fn writer(&self) -> &WriterId {
+        &self.writer
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DataDirError + '_ {
+    move |source| DataDirError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Telemetry can hold secrets: the folder is for its owner alone.
+fn create_private(path: &Path) -> Result<(), DataDirError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io_error(path))
+}
+
+fn lock(path: &Path) -> Result<File, DataDirError> {
+    let file_path = path.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&file_path)
+        .map_err(io_error(&file_path))?;
+    if !take(&file).map_err(io_error(&file_path))? {
+        let pid = fs::read_to_string(&file_path).unwrap_or_default();
+        return Err(DataDirError::InUse {
+            path: path.to_owned(),
+            pid: pid.trim().to_owned(),
+        });
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(io_error(&file_path))?;
+    Ok(file)
+}
+
+/// Takes the lock; `false` when another server has it.
+///
+/// A command that looks whether a server runs holds the lock for microseconds itself, hence the further attempts.
+fn take(file: &File) -> io::Result<bool> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+fn writer_id(path: &Path) -> Result<WriterId, DataDirError> {
+    match fs::read_to_string(path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(WriterId(id.trim().to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error(path)(error)),
+    }
+    let id = uuid::Uuid::now_v7().to_string();
+    write_synced(path, id.as_bytes()).map_err(io_error(path))?;
+    Ok(WriterId(id))
+}

@@ -1,0 +1,161 @@
+//! Opens DuckDB and attaches the lake to it as `lake`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use duckdb::{Config, Connection};
+
+use super::error::LakeError;
+use super::{Catalog, LakeConfig, extensions};
+
+/// Memory that DuckDB may use for publishing and merging; more goes to temporary files.
+const WRITER_MEMORY_MAX: &str = "1GB";
+
+/// Threads of the writing DuckDB: merging must leave room for receiving.
+const WRITER_THREADS: i64 = 2;
+
+/// Opens a connection that reads the lake, also while a server writes to it.
+///
+/// The lake is attached as `lake` and its schema is the current one, so `FROM otlp_logs` works.
+///
+/// # Errors
+/// [`LakeError::NoLake`] before the first start of a server, [`LakeError::CatalogInUse`] for a DuckDB file that a
+/// server has open, [`LakeError::Extension`], and [`LakeError::DuckDb`] for all else.
+pub fn open_read_only(config: &LakeConfig) -> Result<Connection, LakeError> {
+    check_schema_name(&config.schema)?;
+    if !config.catalog.path().is_file() {
+        return Err(LakeError::NoLake {
+            catalog: config.catalog.clone(),
+        });
+    }
+    let connection = open(Config::default(), &env::temp_dir().join("otlake-query"))?;
+    extensions::load(&connection, config)?;
+    attach(&connection, config, Access::Read)?;
+    let schema = identifier(&config.schema);
+    connection
+        .execute_batch(&format!("USE lake.{schema}"))
+        .map_err(LakeError::duckdb(format!(
+            "use schema {} of the lake (check --schema)",
+            config.schema
+        )))?;
+    Ok(connection)
+}
+
+/// Opens the connection that writes. The catalog is made when it is not there.
+///
+/// # Errors
+/// As [`open_read_only`], without [`LakeError::NoLake`].
+pub(super) fn open_read_write(config: &LakeConfig) -> Result<Connection, LakeError> {
+    let settings = Config::default()
+        .max_memory(WRITER_MEMORY_MAX)
+        .and_then(|settings| settings.threads(WRITER_THREADS))
+        .map_err(LakeError::duckdb("configure DuckDB"))?;
+    let spill = config
+        .data_path
+        .parent()
+        .unwrap_or(&config.data_path)
+        .join("duckdb-tmp");
+    let connection = open(settings, &spill)?;
+    extensions::load(&connection, config)?;
+    attach(&connection, config, Access::Write)?;
+    Ok(connection)
+}
+
+/// Refuses schema names that would need quoting in a user's SQL or cannot be a folder's name.
+///
+/// # Errors
+/// [`LakeError::SchemaName`].
+pub(super) fn check_schema_name(name: &str) -> Result<(), LakeError> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        return Ok(());
+    }
+    Err(LakeError::SchemaName {
+        given: name.to_owned(),
+    })
+}
+
+/// Quotes text as a SQL string.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Quotes a name as a SQL identifier.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+fn open(settings: Config, spill: &Path) -> Result<Connection, LakeError> {
+    // Extensions are loaded by us, by path; DuckDB must not go to the network for one behind our back.
+    let settings = settings
+        .with("autoinstall_known_extensions", "false")
+        .and_then(|settings| settings.with("autoload_known_extensions", "true"))
+        .and_then(|settings| settings.with("temp_directory", spill.to_string_lossy()))
+        .map_err(LakeError::duckdb("configure DuckDB"))?;
+    Connection::open_in_memory_with_flags(settings).map_err(LakeError::duckdb("open DuckDB"))
+}
+
+fn attach(connection: &Connection, config: &LakeConfig, access: Access) -> Result<(), LakeError> {
+    let error = match connection.execute_batch(&attach_sql(config, access, false)) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let text = error.to_string();
+    if text.contains("Could not set lock") || text.contains("Conflicting lock") {
+        return Err(LakeError::CatalogInUse {
+            path: config.catalog.path().to_owned(),
+        });
+    }
+    // The catalog remembers an absolute path. A data folder that was moved, or is seen from inside a container
+    // under another name, is still the same lake: its files are recorded relative to that path.
+    if moved_from(&text).is_some_and(|old| !old.is_dir()) {
+        return connection
+            .execute_batch(&attach_sql(config, access, true))
+            .map_err(LakeError::duckdb(format!("attach {}", config.catalog)));
+    }
+    Err(LakeError::duckdb(format!("attach {}", config.catalog))(
+        error,
+    ))
+}
+
+/// The data path that DuckLake says the catalog was made with, when that is what it complains about.
+fn moved_from(message: &str) -> Option<PathBuf> {
+    let (_, rest) = message.split_once("does not match existing data path in the catalog \"")?;
+    let (path, _) = rest.split_once('"')?;
+    Some(PathBuf::from(path))
+}
+
+fn attach_sql(config: &LakeConfig, access: Access, overrides: bool) -> String {
+    let file = absolute(config.catalog.path());
+    let (uri, journal) = match config.catalog {
+        Catalog::Sqlite(_) => (
+            format!("ducklake:sqlite:{}", file.display()),
+            ", META_JOURNAL_MODE 'WAL'",
+        ),
+        Catalog::DuckDb(_) => (format!("ducklake:{}", file.display()), ""),
+    };
+    let data_path = absolute(&config.data_path);
+    let mut options = format!("DATA_PATH {}", literal(&data_path.to_string_lossy()));
+    match access {
+        Access::Read => options.push_str(", READ_ONLY"),
+        Access::Write => options.push_str(journal),
+    }
+    if overrides {
+        options.push_str(", OVERRIDE_DATA_PATH true");
+    }
+    format!("ATTACH {} AS lake ({options})", literal(&uri))
+}
+
+/// The path as DuckLake records it, the same from every working folder.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    fs::canonicalize(path)
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,275 @@
+//! Keeps the lake small: merges small files, expires old snapshots, removes files that nothing needs any more.
+//!
+//! Files are merged within tiers of size, the smallest first:
+//!
+//! | tier | merged when it has |
+//! |---|---|
+//! | below 256 KiB | 8 files |
+//! | below 4 MiB | 4 files |
+//! | below 64 MiB | 4 files |
+//! | below the target size | 4 files |
+//!
+//! So a table has at most 7 + 3 + 3 + 3 files below the target size, and a row is rewritten a few times a tier: the
+//! cost grows with the logarithm of the table's size. DuckLake keeps the snapshots that a merge spans apart
+//! inside the merged file, so time travel within the retention still works.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::LakeConfig;
+use super::connection::literal;
+use super::error::LakeError;
+use super::publish::{Lake, live_files_sql};
+use super::tables::{METADATA, SEALS};
+use crate::seal::ledger::unix_ms;
+
+/// Upper ends of the tiers below the target size, bytes, with the files that start a merge.
+const TIERS: [(u64, u64); 3] = [(256 << 10, 8), (4 << 20, 4), (64 << 20, 4)];
+
+/// Files that start a merge in the tier that ends at the target size.
+const LAST_TIER_FILES: u64 = 4;
+
+/// DuckLake keeps few rows inside the catalog. Beyond this many the seals' rows move to a Parquet file.
+const INLINED_SEALS_MAX: i64 = 5000;
+
+/// Old snapshots are expired this often within their retention, between these limits.
+const EXPIRE_PER_RETENTION: u32 = 4;
+const EXPIRE_PAUSE_MIN: Duration = Duration::from_secs(1);
+const EXPIRE_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// What one step of maintenance did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MaintainStep {
+    /// Nothing: no more work remains now.
+    Idle,
+    /// Merged small files of a table; more work may remain.
+    Merged {
+        /// The table.
+        table: String,
+        /// Files that were read.
+        files_read: u64,
+        /// Files that were written.
+        files_written: u64,
+    },
+    /// Expired old snapshots and removed the files of expired ones; more work may remain.
+    Expired,
+}
+
+/// What maintenance remembers from step to step.
+pub(super) struct Maintenance {
+    tiers: Vec<Tier>,
+    expire_pause: Duration,
+    expire_due: Instant,
+    /// Files in a tier that a merge left as they were, such as those from before and after a column was added.
+    /// It is not tried again until their number changes.
+    unmergeable: HashMap<(String, usize), u64>,
+}
+
+/// Files of `from..to` bytes, merged when there are `files`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tier {
+    from: u64,
+    to: u64,
+    files: u64,
+}
+
+/// A tier of a table that has enough files for a merge.
+struct Crowd {
+    table: String,
+    tier_index: usize,
+    files: u64,
+}
+
+impl Maintenance {
+    pub(super) fn new(config: &LakeConfig) -> Maintenance {
+        let pause = config.snapshot_retention / EXPIRE_PER_RETENTION;
+        Maintenance {
+            tiers: tiers(config.target_file_size_bytes),
+            expire_pause: pause.clamp(EXPIRE_PAUSE_MIN, EXPIRE_PAUSE_MAX),
+            expire_due: Instant::now(),
+            unmergeable: HashMap::new(),
+        }
+    }
+}
+
+impl Lake {
+    /// Does one bounded piece of maintenance: at most one merged file, or one clean-up. Call it again until it
+    /// answers [`MaintainStep::Idle`], as long as nothing waits to be published.
+    ///
+    /// # Errors
+    /// What DuckDB says; the lake is unchanged by the failed step and opened again at the next.
+    pub fn maintain_step(&mut self) -> Result<MaintainStep, LakeError> {
+        let outcome = self.attach().and_then(|()| self.try_maintain());
+        if outcome.is_err() {
+            self.detach();
+        }
+        outcome
+    }
+
+    /// When the next clean-up is due. Merging becomes due by publishing.
+    #[must_use]
+    pub fn maintenance_due(&self) -> Instant {
+        self.maintenance.expire_due
+    }
+
+    fn try_maintain(&mut self) -> Result<MaintainStep, LakeError> {
+        if Instant::now() >= self.maintenance.expire_due {
+            self.expire()?;
+            self.maintenance.expire_due = Instant::now() + self.maintenance.expire_pause;
+            return Ok(MaintainStep::Expired);
+        }
+        let Some(crowd) = self.smallest_crowd()? else {
+            return Ok(MaintainStep::Idle);
+        };
+        let (files_read, files_written) = self.merge(&crowd)?;
+        let key = (crowd.table.clone(), crowd.tier_index);
+        if files_written == 0 {
+            self.maintenance.unmergeable.insert(key, crowd.files);
+        } else {
+            self.maintenance.unmergeable.remove(&key);
+        }
+        Ok(MaintainStep::Merged {
+            table: crowd.table,
+            files_read,
+            files_written,
+        })
+    }
+
+    /// The lowest tier of any table with enough files for a merge.
+    fn smallest_crowd(&self) -> Result<Option<Crowd>, LakeError> {
+        let tiers = &self.maintenance.tiers;
+        let bounds: Vec<String> = tiers.iter().map(|tier| tier.to.to_string()).collect();
+        let sql = format!(
+            "SELECT t.table_name,
+                    len(list_filter([{}], lambda bound: bound <= f.file_size_bytes))::UBIGINT AS tier,
+                    count(*)::UBIGINT
+             {} GROUP BY ALL ORDER BY tier, t.table_name",
+            bounds.join(", "),
+            live_files_sql(&self.config.schema)
+        );
+        let action = || LakeError::duckdb("count the lake's small files");
+        let mut statement = self.connection()?.prepare(&sql).map_err(action())?;
+        let mut rows = statement.query([]).map_err(action())?;
+        while let Some(row) = rows.next().map_err(action())? {
+            let table: String = row.get(0).map_err(action())?;
+            let tier_index: usize = row.get(1).map_err(action())?;
+            let files: u64 = row.get(2).map_err(action())?;
+            // Past the last tier are the files that have the target size.
+            let crowded = tiers
+                .get(tier_index)
+                .is_some_and(|tier| files >= tier.files);
+            let key = (table, tier_index);
+            if crowded && self.maintenance.unmergeable.get(&key) != Some(&files) {
+                return Ok(Some(Crowd {
+                    table: key.0,
+                    tier_index,
+                    files,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Merges the crowd into one file, sorted as the table is. Answers files read and written.
+    fn merge(&self, crowd: &Crowd) -> Result<(u64, u64), LakeError> {
+        let Some(tier) = self.maintenance.tiers.get(crowd.tier_index) else {
+            return Ok((0, 0));
+        };
+        let minimum = match tier.from {
+            0 => String::new(),
+            from => format!(", min_file_size => {from}"),
+        };
+        let sql = format!(
+            "CALL ducklake_merge_adjacent_files('lake', {}, schema => {}, max_compacted_files => 1,
+                 max_file_size => {}{minimum})",
+            literal(&crowd.table),
+            literal(&self.config.schema),
+            tier.to,
+        );
+        let connection = self.connection()?;
+        let merge = || {
+            // DuckLake plans the merge when it is prepared and keeps that transaction: both steps must be in one,
+            // or DuckDB fails an assertion.
+            connection.execute_batch("BEGIN")?;
+            let counted = connection
+                .prepare(&sql)?
+                .query_map([], |row| Ok((row.get(2)?, row.get(3)?)))?
+                .try_fold((0, 0), |(read, written): (u64, u64), file| {
+                    let (more_read, more_written): (u64, u64) = file?;
+                    Ok((read + more_read, written + more_written))
+                });
+            connection.execute_batch("COMMIT")?;
+            counted
+        };
+        merge().map_err(LakeError::duckdb(format!("merge files of {}", crowd.table)))
+    }
+
+    /// Expires snapshots past the retention, then removes files that were scheduled for removal that long ago: a
+    /// reader may hold on to them since the moment of their merge, whatever snapshot they came from.
+    fn expire(&self) -> Result<(), LakeError> {
+        self.flush_seals()?;
+        let retention_ms = self.config.snapshot_retention.as_millis();
+        let kept_from_ms =
+            unix_ms().saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
+        let kept_from = format!("to_timestamp({kept_from_ms} / 1000.0)");
+        let connection = self.connection()?;
+        connection
+            .execute_batch(&format!(
+                "CALL ducklake_expire_snapshots('lake', older_than => {kept_from})"
+            ))
+            .map_err(LakeError::duckdb("expire old snapshots"))?;
+        connection
+            .execute_batch(&format!(
+                "CALL ducklake_cleanup_old_files('lake', older_than => {kept_from})"
+            ))
+            .map_err(LakeError::duckdb("remove old files"))
+    }
+
+    /// Moves the rows of the seals' table out of the catalog once they are many.
+    fn flush_seals(&self) -> Result<(), LakeError> {
+        let connection = self.connection()?;
+        let action = || LakeError::duckdb("move seal rows out of the catalog");
+        let tables: Vec<String> = connection
+            .prepare(&format!(
+                "SELECT i.table_name FROM {METADATA}.ducklake_inlined_data_tables i
+                 JOIN {METADATA}.ducklake_table t ON t.table_id = i.table_id
+                 WHERE t.table_name = {} AND t.end_snapshot IS NULL",
+                literal(SEALS)
+            ))
+            .and_then(|mut statement| {
+                let names = statement.query_map([], |row| row.get(0))?;
+                names.collect()
+            })
+            .map_err(action())?;
+        let mut rows = 0;
+        for table in tables {
+            let sql = format!("SELECT count(*) FROM {METADATA}.{table}");
+            rows += connection
+                .query_row(&sql, [], |row| row.get::<_, i64>(0))
+                .map_err(action())?;
+        }
+        if rows < INLINED_SEALS_MAX {
+            return Ok(());
+        }
+        connection
+            .execute_batch(&format!(
+                "CALL ducklake_flush_inlined_data('lake', schema_name => {}, table_name => {})",
+                literal(&self.config.schema),
+                literal(SEALS)
+            ))
+            .map_err(action())
+    }
+}
+
+fn tiers(target_bytes: u64) -> Vec<Tier> {
+    let below = TIERS.into_iter().filter(|(to, _)| *to < target_bytes);
+    let mut from = 0;
+    below
+        .chain([(target_bytes, LAST_TIER_FILES)])
+        .map(|(to, files)| {
+            let tier = Tier { from, to, files };
+            from = to;
+            tier
+        })
+        .collect()
+}

@@ -1,0 +1,225 @@
+//! The publisher: the one thread that writes to the lake.
+//!
+//! It publishes seals in order and retries the one that fails for ever, so what is acknowledged gets there. While
+//! nothing waits it maintains the lake, a step at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::maintain::MaintainStep;
+use super::publish::Lake;
+use super::queue::{Next, PublishQueue};
+use super::{LakeConfig, LakeError};
+use crate::seal::ledger::{LakeFiles, Ledger};
+use crate::seal::staged::StagedSeal;
+use crate::signal::{Table, WriterId};
+
+/// The pause after the first failure; it doubles with each further one.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// A failure that lasts is logged again this often.
+const REMIND_PAUSE: Duration = Duration::from_secs(60);
+
+/// After maintenance failed it rests this long; publishing goes on.
+const MAINTENANCE_REST: Duration = Duration::from_secs(30);
+
+/// Owns the lake, on its own thread.
+pub struct Publisher {
+    lake: Lake,
+    queue: PublishQueue,
+    ledger: Arc<Ledger>,
+    files: [LakeFiles; Table::ALL.len()],
+    /// Maintenance does not run before.
+    rest_until: Instant,
+    /// The last publish or maintenance step may have left work to do.
+    look_for_work: bool,
+    /// Something was maintained since the last time no work remained.
+    worked: bool,
+}
+
+impl Publisher {
+    /// Starts the thread. It ends after [`PublishQueue::close`] and answers how many seals it left staged.
+    ///
+    /// `first` is the lake as the start of the server opened it, so that a lake that cannot be opened at all
+    /// stops the start.
+    ///
+    /// # Errors
+    /// An I/O error when the system gives no thread.
+    pub fn spawn(
+        config: LakeConfig,
+        writer: WriterId,
+        first: Lake,
+        queue: PublishQueue,
+        ledger: Arc<Ledger>,
+    ) -> io::Result<JoinHandle<usize>> {
+        tracing::debug!(catalog = %config.catalog, writer = %writer, "publisher starts");
+        let publisher = Publisher {
+            lake: first,
+            queue,
+            ledger,
+            files: Default::default(),
+            rest_until: Instant::now(),
+            look_for_work: true,
+            worked: false,
+        };
+        thread::Builder::new()
+            .name("otlake-publish".to_owned())
+            .spawn(move || publisher.run())
+    }
+
+    fn run(mut self) -> usize {
+        self.count_files();
+        loop {
+            match self.queue.next(self.maintenance_due()) {
+                Next::Seal(seal) => {
+                    if !self.publish(&seal) {
+                        break;
+                    }
+                    self.queue.done();
+                    self.look_for_work = true;
+                }
+                Next::Idle => self.maintain(),
+                Next::Closed => break,
+            }
+        }
+        self.queue.len()
+    }
+
+    /// When to stop waiting for a seal and maintain instead.
+    fn maintenance_due(&self) -> Instant {
+        if self.look_for_work {
+            self.rest_until
+        } else {
+            self.lake.maintenance_due().max(self.rest_until)
+        }
+    }
+
+    /// Publishes the seal, with as many attempts as it takes. Answers `false` when the deadline came first.
+    fn publish(&mut self, seal: &StagedSeal) -> bool {
+        let mut trouble = Trouble::default();
+        loop {
+            let started = Instant::now();
+            match self.lake.publish(seal) {
+                Ok(()) => {
+                    self.published(seal, started.elapsed());
+                    trouble.over(seal);
+                    return true;
+                }
+                Err(error) => {
+                    self.ledger.publish_failed(seal.id, &error.to_string());
+                    trouble.note(seal, &error);
+                }
+            }
+            let mut until = Instant::now() + trouble.pause();
+            if let Some(deadline) = self.queue.deadline() {
+                if Instant::now() >= deadline {
+                    return false;
+                }
+                until = until.min(deadline);
+            }
+            self.queue.pause(until);
+        }
+    }
+
+    fn published(&mut self, seal: &StagedSeal, took: Duration) {
+        if let Err(error) = seal.remove() {
+            // Harmless: the next start finds the seal published and tries again.
+            tracing::warn!(dir = %seal.dir.display(), %error, "cannot remove the folder of a published seal");
+        }
+        let publish_ms = took.as_secs_f64() * 1e3;
+        self.ledger.committed(seal, publish_ms);
+        for file in &seal.files {
+            let counted = &mut self.files[file.table.index()];
+            counted.files += 1;
+            counted.bytes += file.bytes;
+        }
+        self.ledger.counted_files(self.files);
+        tracing::debug!(
+            seal = seal.id.0,
+            rows = seal.rows(),
+            publish_ms,
+            "published"
+        );
+    }
+
+    /// One step of maintenance, while nothing waits.
+    fn maintain(&mut self) {
+        match self.lake.maintain_step() {
+            Ok(MaintainStep::Idle) => {
+                self.look_for_work = false;
+                if std::mem::take(&mut self.worked) {
+                    self.count_files();
+                    self.ledger.maintained(Ok(()));
+                }
+            }
+            Ok(step) => {
+                tracing::debug!(?step, "maintained the lake");
+                self.look_for_work = true;
+                self.worked = true;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "maintaining the lake failed, it is tried again later");
+                self.ledger.maintained(Err(error.to_string()));
+                self.rest_until = Instant::now() + MAINTENANCE_REST;
+            }
+        }
+    }
+
+    fn count_files(&mut self) {
+        match self.lake.live_files() {
+            Ok(files) => {
+                self.files = files;
+                self.ledger.counted_files(files);
+            }
+            // Only a figure for `otlake status`: the next count makes it good.
+            Err(error) => tracing::debug!(%error, "cannot count the lake's files"),
+        }
+    }
+}
+
+/// The failures of one seal: how long to pause, and when to speak of them.
+#[derive(Default)]
+struct Trouble {
+    attempts: u32,
+    said: Option<(Instant, String)>,
+}
+
+impl Trouble {
+    fn note(&mut self, seal: &StagedSeal, error: &LakeError) {
+        self.attempts += 1;
+        let error = error.to_string();
+        let known = self
+            .said
+            .as_ref()
+            .is_some_and(|(when, text)| *text == error && when.elapsed() < REMIND_PAUSE);
+        if !known {
+            tracing::warn!(
+                seal = seal.id.0,
+                attempts = self.attempts,
+                error,
+                "publishing failed; the rows are safe on disk and it is tried again"
+            );
+            self.said = Some((Instant::now(), error));
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let doubled = 1 << self.attempts.saturating_sub(1).min(10);
+        BACKOFF_MIN.saturating_mul(doubled).min(BACKOFF_MAX)
+    }
+
+    fn over(&self, seal: &StagedSeal) {
+        if self.attempts > 0 {
+            tracing::info!(
+                seal = seal.id.0,
+                attempts = self.attempts,
+                "publishing works again"
+            );
+        }
+    }
+}

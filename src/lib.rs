@@ -1,0 +1,42 @@
+//! # otlake
+//!
+//! Receives OpenTelemetry over OTLP/gRPC and OTLP/HTTP and lays it, durable and queryable, into a DuckLake: Parquet
+//! files plus a SQL catalog, queried with DuckDB. One binary, one data folder, no other service needed to begin.
+//!
+//! ## The way of the data
+//!
+//! ```text
+//!  receive  ->  decode  ->  rows  ->  answer
+//!                             \->  seal: open buffer -> cut -> stage (Parquet)  ->  lake: publish, maintain
+//! ```
+//!
+//! | station | module | what it does |
+//! |---|---|---|
+//! | receive | [`receive`] | sockets, limits, token, the protocols' own words |
+//! | decode | [`decode`] | bytes to rows; pure functions |
+//! | rows | [`rows`] | the tables' schemas, value rules and Arrow builders |
+//! | seal | [`seal`] | the shared queue: buffer, cut, stage as Parquet, synced |
+//! | lake | [`lake`] | one DuckLake transaction a seal, with the seal's number inside it; merging and expiring between |
+//!
+//! [`signal`] and [`memory`] are the words and the budget all share; [`telemetry`] counts and logs; [`config`] turns
+//! flags, environment and file into one validated `Config`; [`daemon`] starts and stops everything in order; [`cli`] is
+//! what people type.
+//!
+//! Who may use whom: `signal, memory <- rows <- decode`; `rows <- seal <- lake`; `decode, seal <- receive`; everything
+//! `<- daemon`. `decode` never sees tokio or files; `receive` and `lake` never see each other.
+//! `tests/architecture.rs` holds this.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod data_dir;
+pub mod decode;
+pub mod lake;
+pub mod memory;
+pub mod proto;
+pub mod receive;
+pub mod rows;
+pub mod seal;
+pub mod server_file;
+pub mod signal;
+pub mod telemetry;

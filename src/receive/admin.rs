@@ -1,0 +1,235 @@
+//! The admin service: what `otlake flush`, `status`, `seals` and `stop` speak (proto/admin.proto).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tonic::{Request, Response, Status};
+
+use super::readiness::Readiness;
+use crate::memory::Budget;
+use crate::proto::admin::admin_server::Admin;
+use crate::proto::admin::{
+    FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
+    SignalStatus, StatusRequest, StatusResponse, StopRequest, StopResponse, TableFiles,
+};
+use crate::seal::ledger::{Ledger, RECENT_SEALS_MAX, SealRecord, Snapshot};
+use crate::seal::queue::SealQueue;
+use crate::signal::{Protocol, Signal, Table, WriterId};
+use crate::telemetry::Counters;
+
+const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const SEALS_DEFAULT: usize = 20;
+
+/// What does not change while the server runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Names the data folder.
+    pub writer: WriterId,
+    /// When the server started, Unix milliseconds.
+    pub started_unix_ms: i64,
+    /// Protocol and address of each listener.
+    pub listeners: Vec<(Protocol, String)>,
+    /// Whether a token is asked for.
+    pub token_required: bool,
+    /// The lake's catalog, as configured.
+    pub catalog: String,
+    /// The lake's data folder.
+    pub data_path: String,
+}
+
+/// The admin service's view of the running server.
+pub struct AdminService {
+    /// What does not change.
+    pub identity: Identity,
+    /// The receiver's counters.
+    pub counters: Arc<Counters>,
+    /// The memory budget.
+    pub budget: Budget,
+    /// The open buffer.
+    pub queue: Arc<SealQueue>,
+    /// The seals.
+    pub ledger: Arc<Ledger>,
+    /// The probes' answer.
+    pub readiness: Arc<Readiness>,
+    /// Open connections.
+    pub connections: Arc<AtomicUsize>,
+    /// Told when somebody asks for the stop.
+    pub stop: Arc<Notify>,
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn flush(
+        &self,
+        request: Request<FlushRequest>,
+    ) -> Result<Response<FlushResponse>, Status> {
+        let timeout = match request.into_inner().timeout_ms {
+            0 => FLUSH_TIMEOUT_DEFAULT,
+            ms => Duration::from_millis(ms.into()),
+        };
+        let mut committed = self.ledger.watch_committed();
+        let before = self.ledger.waiting_rows();
+        let (through, buffered) = self.queue.cut_now();
+        let arrival = committed.wait_for(|id| *id >= through);
+        match tokio::time::timeout(timeout, arrival).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(Status::unavailable("the server is stopping")),
+            Err(_) => {
+                let why = self.readiness.trouble().unwrap_or_default();
+                return Err(Status::deadline_exceeded(format!(
+                    "not everything is in the lake after {timeout:?}; nothing is lost and it is tried further. {why}"
+                )));
+            }
+        }
+        let seal_id = committed.borrow().0;
+        Ok(Response::new(FlushResponse {
+            rows: before + buffered,
+            seal_id,
+        }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.status_now()))
+    }
+
+    async fn seals(
+        &self,
+        request: Request<SealsRequest>,
+    ) -> Result<Response<SealsResponse>, Status> {
+        let limit = match request.into_inner().limit {
+            0 => SEALS_DEFAULT,
+            limit => usize::try_from(limit)
+                .unwrap_or(usize::MAX)
+                .min(RECENT_SEALS_MAX),
+        };
+        let seals = self.ledger.recent(limit).iter().map(seal).collect();
+        Ok(Response::new(SealsResponse { seals }))
+    }
+
+    async fn stop(&self, _: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
+        tracing::info!("asked to stop");
+        self.stop.notify_one();
+        Ok(Response::new(StopResponse {}))
+    }
+}
+
+impl AdminService {
+    fn status_now(&self) -> StatusResponse {
+        let seals = self.ledger.snapshot();
+        let (_, oldest) = self.queue.buffered();
+        let identity = &self.identity;
+        StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            writer_id: identity.writer.to_string(),
+            started_unix_ms: identity.started_unix_ms,
+            degraded: self.readiness.trouble().unwrap_or_default(),
+            listeners: identity
+                .listeners
+                .iter()
+                .map(|(protocol, address)| Listener {
+                    protocol: protocol.name().to_owned(),
+                    address: address.clone(),
+                })
+                .collect(),
+            token_required: identity.token_required,
+            catalog: identity.catalog.clone(),
+            data_path: identity.data_path.clone(),
+            signals: self.signals(),
+            refusals: self.refusals(),
+            buffered_bytes: self.budget.reserved(),
+            buffered_bytes_max: self.budget.limit(),
+            oldest_buffered_age_ms: u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX),
+            staged_seals: seals.staged_seals,
+            committed_seals: seals.committed_seals,
+            last_commit_unix_ms: seals.last_commit_unix_ms,
+            last_error: seals.last_error.message.clone(),
+            last_error_unix_ms: seals.last_error.unix_ms,
+            tables: self.tables(&seals),
+            maintenance_runs: seals.maintenance_runs,
+            maintenance_last_error: seals.maintenance_error.message.clone(),
+            connections: u32::try_from(self.connections.load(Ordering::Relaxed))
+                .unwrap_or(u32::MAX),
+        }
+    }
+
+    fn signals(&self) -> Vec<SignalStatus> {
+        let mut signals = Vec::new();
+        for signal in Signal::ALL {
+            for protocol in Protocol::ALL {
+                let accepted = self.counters.accepted(signal, protocol);
+                signals.push(SignalStatus {
+                    signal: signal.name().to_owned(),
+                    protocol: protocol.name().to_owned(),
+                    requests: accepted.requests,
+                    accepted_rows: accepted.rows,
+                    accepted_bytes: accepted.bytes,
+                    refused_requests: accepted.refused_requests,
+                    refused_rows: accepted.refused_rows,
+                });
+            }
+        }
+        signals
+    }
+
+    fn refusals(&self) -> Vec<Refusal> {
+        let refused = self.counters.refused().into_iter();
+        refused
+            .map(|((signal, protocol, reason), count)| Refusal {
+                signal: signal.map_or("-", Signal::name).to_owned(),
+                protocol: protocol.name().to_owned(),
+                reason: reason.name().to_owned(),
+                requests: count.requests,
+                rows: count.rows,
+            })
+            .collect()
+    }
+
+    fn tables(&self, seals: &Snapshot) -> Vec<TableFiles> {
+        let (buffered, _) = self.queue.buffered();
+        let rows = Table::ALL
+            .into_iter()
+            .zip(buffered)
+            .zip(seals.staged)
+            .zip(seals.committed)
+            .zip(seals.files);
+        rows.map(
+            |((((table, buffered), staged), committed), files)| TableFiles {
+                table: table.name().to_owned(),
+                buffered_rows: buffered.rows,
+                buffered_bytes: buffered.bytes,
+                staged_rows: staged.rows,
+                staged_bytes: staged.bytes,
+                committed_rows: committed.rows,
+                committed_bytes: committed.bytes,
+                files: files.files,
+                file_bytes: files.bytes,
+            },
+        )
+        .collect()
+    }
+}
+
+fn seal(record: &SealRecord) -> Seal {
+    let ended = match record.committed_unix_ms {
+        0 => 0.0,
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+        committed => (committed - record.opened_unix_ms) as f64,
+    };
+    Seal {
+        seal_id: record.id.0,
+        state: record.state.name().to_owned(),
+        cause: record.cause.name().to_owned(),
+        rows: record.rows.iter().sum(),
+        bytes: record.bytes.iter().sum(),
+        sealed_unix_ms: record.sealed_unix_ms,
+        committed_unix_ms: record.committed_unix_ms,
+        stage_ms: record.stage_ms,
+        publish_ms: record.publish_ms,
+        total_ms: ended,
+        error: record.error.clone(),
+        attempts: record.attempts,
+    }
+}

@@ -1,0 +1,91 @@
+//! Who may send: the token and the browser's origin, checked before a body is read.
+
+use http::{HeaderMap, HeaderName, header};
+use subtle::ConstantTimeEq as _;
+
+use super::refusal::Refusal;
+use crate::config::{Auth, CorsOrigins};
+use crate::telemetry::Reason;
+
+/// The header that carries the bare token, for clients that cannot set `authorization`.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Admits requests by their headers.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    auth: Auth,
+    cors_origins: CorsOrigins,
+}
+
+impl Gate {
+    /// A gate for these settings.
+    #[must_use]
+    pub fn new(auth: Auth, cors_origins: CorsOrigins) -> Gate {
+        Gate { auth, cors_origins }
+    }
+
+    /// Whether a token is asked for.
+    #[must_use]
+    pub fn wants_token(&self) -> bool {
+        matches!(self.auth, Auth::Token(_))
+    }
+
+    /// Refuses browser requests from pages that were not allowed to send: an open loopback port is reachable from
+    /// every page its user visits.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the request has an `Origin` that is not allowed.
+    pub fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return Ok(());
+        };
+        if origin
+            .to_str()
+            .is_ok_and(|origin| self.cors_origins.allows(origin))
+        {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::ForbiddenOrigin,
+            "requests from this browser origin are not allowed; start otlake with --cors-origin to allow it",
+        ))
+    }
+
+    /// Checks the token, in constant time.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is missing or wrong; the message never repeats it.
+    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Auth::Token(expected) = &self.auth else {
+            return Ok(());
+        };
+        let Some(given) = given_token(headers) else {
+            return Err(Refusal::new(
+                Reason::Unauthenticated,
+                "a token is needed: send it as 'authorization: Bearer TOKEN' or 'x-api-key: TOKEN'",
+            ));
+        };
+        if given.ct_eq(expected.expose().as_bytes()).into() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::Unauthenticated,
+            if given.starts_with(b"${") {
+                "the token is a literal ${...}: the client did not expand its variable"
+            } else {
+                "the token is wrong"
+            },
+        ))
+    }
+}
+
+/// The token a request carries, from `authorization: Bearer` or else `x-api-key`.
+fn given_token(headers: &HeaderMap) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.as_bytes().split_at_checked(SCHEME.len())?;
+        scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
+    });
+    let token = bearer.or_else(|| Some(headers.get(API_KEY)?.as_bytes()));
+    token.map(<[u8]>::trim_ascii)
+}

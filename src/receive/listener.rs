@@ -1,0 +1,157 @@
+//! Accepting connections: one loop for both listeners, bounded, with a graceful end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower::Service as _;
+
+/// HTTP/2 flow control: what a peer may send before we have taken it. Large enough for one whole batch in flight.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Request headers over both protocols.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// A peer that sends half a request head is given up after this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP/2 pings find peers that are gone without a word.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The pause after an accept that failed, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all connections of all listeners share.
+#[derive(Clone)]
+pub struct ConnectionLimits {
+    /// One permit a connection.
+    pub permits: Arc<Semaphore>,
+    /// Open connections.
+    pub open: Arc<AtomicUsize>,
+    /// HTTP/2 streams on one connection.
+    pub max_concurrent_streams: u32,
+}
+
+/// Counts one connection as long as it lives.
+struct Counted {
+    open: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Counted {
+        open.fetch_add(1, Ordering::Relaxed);
+        Counted {
+            open: Arc::clone(open),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves `router` on `listener` until `stop` turns true; then lets requests in flight end.
+///
+/// A full house waits in the system's backlog: accepting stops until a connection closes.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let graceful = GracefulShutdown::new();
+    let builder = builder(&limits);
+    loop {
+        let next = async {
+            let permit = Arc::clone(&limits.permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            next = next => next,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Ok(permit) = permit else { break };
+        match accepted {
+            Ok((stream, peer)) => {
+                let counted = Counted::new(&limits.open, permit);
+                connect(&builder, stream, peer, &router, &graceful, counted);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+fn builder(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    builder
+}
+
+/// Serves one connection in a task of its own, watched for the graceful end.
+fn connect(
+    builder: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: &Router,
+    graceful: &GracefulShutdown,
+    counted: Counted,
+) {
+    // Small answers must not wait for the peer's delayed acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY cannot be set");
+    }
+    let router = router.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let response: Result<_, Infallible> = router.call(request).await;
+            response
+        }
+    });
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .into_owned();
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        let _counted = counted;
+        if let Err(error) = connection.await {
+            tracing::debug!(%peer, error, "a connection ended with an error");
+        }
+    });
+}

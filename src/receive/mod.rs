@@ -1,0 +1,19 @@
+//! Receive: sockets, limits, auth, and the protocols' own words.
+//!
+//! ```text
+//! listener -> gate (origin, token) -> grpc | http -> intake (admission, decode) -> seal queue
+//! ```
+//! Everything that arrives is either accepted whole, accepted with single records refused, or refused with a reason
+//! that is counted and logged. Only [`status`] makes gRPC statuses and HTTP errors.
+
+pub mod admin;
+pub mod auth;
+pub mod body;
+pub mod grpc;
+pub mod http;
+pub mod intake;
+pub mod listener;
+pub mod readiness;
+pub mod refusal;
+pub mod router;
+pub mod status;

@@ -1,0 +1,217 @@
+//! What each listener serves, behind the gate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderValue, Method, Request, Version, header};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
+
+use super::admin::AdminService;
+use super::auth::Gate;
+use super::grpc::{self, client};
+use super::http;
+use super::intake::Intake;
+use super::readiness::Readiness;
+use super::refusal::Refusal;
+use super::status;
+use crate::proto;
+use crate::proto::admin::admin_server::AdminServer;
+use crate::signal::Protocol;
+use crate::telemetry::Reason;
+
+/// How often the gRPC health service takes over what the readiness says.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The services that are named by reflection and health, beside health and reflection themselves.
+const SERVICES: [&str; 4] = [
+    "opentelemetry.proto.collector.logs.v1.LogsService",
+    "opentelemetry.proto.collector.trace.v1.TraceService",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService",
+    "otlake.admin.v1.Admin",
+];
+
+/// Paths below these prefixes need no token: probes cannot send one, and they tell nothing but yes or no.
+const OPEN_PREFIX: &str = "/grpc.health.v1.Health/";
+
+#[derive(Clone)]
+struct Door {
+    gate: Gate,
+    intake: Arc<Intake>,
+    protocol: Protocol,
+    other_port: u16,
+}
+
+/// Reflection cannot be set up: the descriptors in the binary are broken.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC reflection service cannot be set up: {0}")]
+pub struct ReflectionError(#[from] tonic_reflection::server::Error);
+
+/// The gRPC listener: OTLP, admin, health and reflection.
+///
+/// # Errors
+/// [`ReflectionError`] when the descriptors in the binary are broken.
+pub fn grpc(
+    gate: &Gate,
+    intake: &Arc<Intake>,
+    admin: AdminService,
+    http_port: u16,
+) -> Result<Router, ReflectionError> {
+    let readiness = Arc::clone(&admin.readiness);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(report_health(reporter, readiness));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(AdminServer::new(admin))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let router = routes.into_axum_router().merge(grpc::routes(intake));
+    Ok(behind(router, gate, intake, Protocol::Grpc, http_port))
+}
+
+/// The HTTP listener: OTLP/HTTP and the probes.
+pub fn http(
+    gate: &Gate,
+    intake: &Arc<Intake>,
+    readiness: &Arc<Readiness>,
+    grpc_port: u16,
+) -> Router {
+    let router = http::routes(intake);
+    let router = behind(router, gate, intake, Protocol::Http, grpc_port);
+    http::probes(readiness).merge(router)
+}
+
+/// Puts the gate before a router: protocol, then origin, then (for browsers) CORS, then the token.
+fn behind(
+    router: Router,
+    gate: &Gate,
+    intake: &Arc<Intake>,
+    protocol: Protocol,
+    other_port: u16,
+) -> Router {
+    let door = Door {
+        gate: gate.clone(),
+        intake: Arc::clone(intake),
+        protocol,
+        other_port,
+    };
+    // A layer is run before those added above it.
+    router
+        .layer(middleware::from_fn_with_state(door.clone(), check_token))
+        .layer(cors())
+        .layer(middleware::from_fn_with_state(door, check_origin))
+}
+
+/// CORS for the origins that the gate lets through: it has already refused all others.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::mirror_request())
+        .allow_methods([Method::POST, Method::GET])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(ExposeHeaders::list([header::RETRY_AFTER]))
+        .max_age(Duration::from_secs(600))
+}
+
+async fn check_origin(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
+    if let Err(refusal) = door
+        .check_protocol(&request)
+        .and_then(|()| door.gate.check_origin(request.headers()))
+    {
+        return door.refuse(&refusal, &request);
+    }
+    let has_origin = request.headers().contains_key(header::ORIGIN);
+    let mut response = next.run(request).await;
+    if !has_origin {
+        // Only browsers care; other clients get short answers.
+        let headers = response.headers_mut();
+        headers.remove(header::VARY);
+        headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    }
+    response
+}
+
+async fn check_token(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
+    let is_open = door.protocol == Protocol::Grpc && request.uri().path().starts_with(OPEN_PREFIX);
+    if !is_open && let Err(refusal) = door.gate.check_token(request.headers()) {
+        return door.refuse(&refusal, &request);
+    }
+    next.run(request).await
+}
+
+impl Door {
+    /// Tells a client that knocks at the other protocol's port so, in the protocol that it speaks.
+    fn check_protocol(&self, request: &Request<Body>) -> Result<(), Refusal> {
+        let is_grpc = is_grpc(request);
+        match self.protocol {
+            Protocol::Grpc if !is_grpc => Err(Refusal::new(
+                Reason::WrongProtocol,
+                format!(
+                    "this is the OTLP/gRPC port; OTLP/HTTP is served on port {}",
+                    self.other_port
+                ),
+            )),
+            Protocol::Http if is_grpc => Err(Refusal::new(
+                Reason::WrongProtocol,
+                format!(
+                    "this is the OTLP/HTTP port; OTLP/gRPC is served on port {}",
+                    self.other_port
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts, logs and answers a request that does not come in.
+    fn refuse(&self, refusal: &Refusal, request: &Request<Body>) -> Response {
+        let path = request.uri().path();
+        let signal = match self.protocol {
+            Protocol::Grpc => grpc::signal_of(path),
+            Protocol::Http => crate::signal::Signal::ALL
+                .into_iter()
+                .find(|signal| http::path(*signal) == path),
+        };
+        self.intake
+            .refuse(signal, self.protocol, refusal, &client(request));
+        if is_grpc(request) {
+            return status::to_grpc_response(refusal);
+        }
+        let mut response = status::to_http(refusal, http::answer_encoding(request.headers()));
+        if request.version() < Version::HTTP_2 {
+            // The body was not read, so the connection cannot serve another request.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Keeps `grpc.health.v1` at what the readiness says. Ends with the runtime.
+async fn report_health(reporter: HealthReporter, readiness: Arc<Readiness>) {
+    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let status = match readiness.trouble() {
+            None => ServingStatus::Serving,
+            Some(_) => ServingStatus::NotServing,
+        };
+        for service in SERVICES.into_iter().chain([""]) {
+            reporter.set_service_status(service, status).await;
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The shared seal queue: every protocol pushes rows in, the sealer takes seals out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::record_batch::RecordBatch;
+
+use super::buffer::OpenBuffer;
+use super::ledger::{Amount, unix_ms};
+use super::staged::{CutCause, write_synced};
+use crate::memory::Reservation;
+use crate::rows::Rows;
+use crate::signal::{SealId, Table};
+
+/// When the open buffer is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealLimits {
+    /// Memory held by the buffer's rows, bytes.
+    pub target_bytes: u64,
+    /// Age of its oldest row.
+    pub max_age: Duration,
+}
+
+/// Rows cut from the open buffer, on their way to Parquet.
+#[derive(Debug)]
+pub struct Seal {
+    /// The seal's number.
+    pub id: SealId,
+    /// Why it was cut.
+    pub cause: CutCause,
+    /// The batches of each table that has any.
+    pub tables: Vec<(Table, Vec<RecordBatch>)>,
+    /// Receipt of its oldest row, Unix milliseconds.
+    pub opened_unix_ms: i64,
+    /// The cut, Unix milliseconds.
+    pub sealed_unix_ms: i64,
+    /// Covers the batches' memory until the seal is staged.
+    pub reservation: Option<Reservation>,
+}
+
+impl Seal {
+    /// Rows by table.
+    #[must_use]
+    pub fn rows(&self) -> [u64; Table::ALL.len()] {
+        let mut rows = [0; Table::ALL.len()];
+        for (table, batches) in &self.tables {
+            rows[table.index()] = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        }
+        rows
+    }
+}
+
+/// The server no longer takes rows: it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server is stopping")]
+pub struct Closed;
+
+/// The open buffer behind a lock, and the conditions on which it is cut.
+///
+/// Lock order: this lock is held alone, never while another one is taken. The work under it is appending a few
+/// pointers; what costs time (decoding, staging) happens outside.
+pub struct SealQueue {
+    limits: SealLimits,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    buffer: OpenBuffer,
+    next: SealId,
+    sequence: SealSequence,
+    wanted: Option<CutCause>,
+    closed: bool,
+}
+
+impl SealQueue {
+    /// An empty queue whose seals are numbered by `sequence`.
+    #[must_use]
+    pub fn new(limits: SealLimits, sequence: SealSequence) -> Arc<SealQueue> {
+        Arc::new(SealQueue {
+            limits,
+            state: Mutex::new(State {
+                buffer: OpenBuffer::default(),
+                next: sequence.next,
+                sequence,
+                wanted: None,
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Appends the rows of one request, whole.
+    ///
+    /// # Errors
+    /// [`Closed`] once the server stops; nothing is kept then.
+    pub fn push(&self, rows: Rows) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        let was_empty = state.buffer.opened().is_none();
+        state.buffer.push(rows);
+        // The sealer sleeps until the oldest row is due, so only a first row or a full buffer is news to it.
+        if was_empty || state.buffer.bytes() >= self.limits.target_bytes {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks for a cut now. Answers with the seal that holds the newest row pushed so far, and with how many rows
+    /// the cut takes from the buffer.
+    pub fn cut_now(&self) -> (SealId, u64) {
+        let mut state = self.lock();
+        if state.buffer.opened().is_none() {
+            return (SealId(state.next.0 - 1), 0);
+        }
+        state.wanted = Some(CutCause::Flush);
+        self.changed.notify_one();
+        let rows = state
+            .buffer
+            .amounts()
+            .iter()
+            .map(|amount| amount.rows)
+            .sum();
+        (state.next, rows)
+    }
+
+    /// Refuses rows from now on; what is buffered is cut as the last seal.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Rows and memory in the open buffer by table, and the age of the oldest row.
+    #[must_use]
+    pub fn buffered(&self) -> ([Amount; Table::ALL.len()], Duration) {
+        let state = self.lock();
+        let age = state.buffer.opened().map(|opened| opened.elapsed());
+        (state.buffer.amounts(), age.unwrap_or_default())
+    }
+
+    /// Waits for the next seal; `None` once the queue is closed and empty.
+    ///
+    /// # Errors
+    /// An I/O error when the seal's number cannot be made durable; the rows stay in the buffer.
+    pub fn next_seal(&self) -> io::Result<Option<Seal>> {
+        let mut state = self.lock();
+        let cause = loop {
+            let Some(opened) = state.buffer.opened() else {
+                if state.closed {
+                    return Ok(None);
+                }
+                state = self.wait(state, None);
+                continue;
+            };
+            let age = opened.elapsed();
+            if state.closed {
+                break CutCause::Stop;
+            } else if state.buffer.bytes() >= self.limits.target_bytes {
+                break CutCause::Size;
+            } else if let Some(wanted) = state.wanted {
+                break wanted;
+            } else if age >= self.limits.max_age {
+                break CutCause::Age;
+            }
+            state = self.wait(state, Some(self.limits.max_age - age));
+        };
+        let id = state.next;
+        state.sequence.reserve(id)?;
+        state.next = id.next();
+        state.wanted = None;
+        let buffer = std::mem::take(&mut state.buffer);
+        drop(state);
+        let opened_unix_ms = buffer.opened_unix_ms();
+        let (tables, reservation) = buffer.into_parts();
+        Ok(Some(Seal {
+            id,
+            cause,
+            tables,
+            opened_unix_ms,
+            sealed_unix_ms: unix_ms(),
+            reservation,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'s>(
+        &self,
+        state: MutexGuard<'s, State>,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'s, State> {
+        match limit {
+            None => self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                self.changed
+                    .wait_timeout(state, limit)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        }
+    }
+
+    /// How long the sealer may sleep before it looks again. For tests of the timing.
+    #[must_use]
+    pub fn limits(&self) -> SealLimits {
+        self.limits
+    }
+}
+
+/// Numbers the seals of one data folder, over restarts too.
+///
+/// Numbers are reserved in blocks: the file says from where the next run has to count, so that one small synced write
+/// is paid every [`SealSequence::BLOCK`] seals and a restart leaves a gap, never a number used twice.
+#[derive(Debug)]
+pub struct SealSequence {
+    file: PathBuf,
+    next: SealId,
+    reserved: SealId,
+}
+
+impl SealSequence {
+    const BLOCK: u64 = 1000;
+
+    /// Reads where to go on; a missing file begins at 1. `after` is the highest number known from elsewhere.
+    ///
+    /// # Errors
+    /// Any I/O error, and `InvalidData` when the file holds no number.
+    pub fn open(file: &Path, after: SealId) -> io::Result<SealSequence> {
+        let stored = match std::fs::read_to_string(file) {
+            Ok(text) => text.trim().parse::<u64>().map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} holds no seal number", file.display()),
+                )
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+            Err(error) => return Err(error),
+        };
+        let next = SealId(stored.max(after.0 + 1));
+        Ok(SealSequence {
+            file: file.to_owned(),
+            next,
+            reserved: next,
+        })
+    }
+
+    /// The number of the next seal.
+    #[must_use]
+    pub fn next(&self) -> SealId {
+        self.next
+    }
+
+    /// Makes sure that no later run uses `id`.
+    fn reserve(&mut self, id: SealId) -> io::Result<()> {
+        if id >= self.reserved {
+            let reserved = SealId(id.0 + SealSequence::BLOCK);
+            write_synced(&self.file, reserved.0.to_string().as_bytes())?;
+            self.reserved = reserved;
+        }
+        Ok(())
+    }
+}
+
+/// Pauses between failed attempts: doubles from 100 ms to 10 s.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The pause after one more failure.
+    pub fn next_pause(&mut self) -> Duration {
+        let pause = Duration::from_millis(100 << self.failures.min(7));
+        self.failures += 1;
+        pause.min(Duration::from_secs(10))
+    }
+
+    /// When the next attempt is due after one more failure.
+    pub fn next_attempt(&mut self) -> Instant {
+        Instant::now() + self.next_pause()
+    }
+}

@@ -1,0 +1,266 @@
+//! A staged seal: one folder of Parquet files and a manifest, everything synced to disk.
+//!
+//! `<data-dir>/staged/<seal id>/` holds one file a table and `manifest.json`. The manifest is written last and
+//! renamed into place, so a folder without one is an unfinished stage and its rows are elsewhere (in memory, later
+//! in the journal). From here the rows need no memory: a restart finds the folder and publishes it.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::signal::{SealId, Table};
+
+/// The manifest's file name inside a staged seal's folder.
+const MANIFEST: &str = "manifest.json";
+
+/// The layout of the manifest; a newer one is refused, never guessed at.
+const MANIFEST_VERSION: u32 = 1;
+
+/// Why a seal was cut from the open buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CutCause {
+    /// The buffer reached the target size.
+    Size,
+    /// Its oldest row reached the maximum age.
+    Age,
+    /// Somebody asked for a flush.
+    Flush,
+    /// The server stops.
+    Stop,
+}
+
+impl CutCause {
+    /// The cause in one word, as `otlake seals` shows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CutCause::Size => "size",
+            CutCause::Age => "age",
+            CutCause::Flush => "flush",
+            CutCause::Stop => "stop",
+        }
+    }
+}
+
+/// One table's Parquet file of a seal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFile {
+    /// The table whose rows it holds.
+    pub table: Table,
+    /// Rows in the file, at least one.
+    pub rows: u64,
+    /// The file's size, bytes.
+    pub bytes: u64,
+}
+
+impl StagedFile {
+    /// The file's name inside the seal's folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        file_name(self.table)
+    }
+}
+
+/// The name of a table's file inside a staged seal's folder.
+#[must_use]
+pub fn file_name(table: Table) -> String {
+    format!("{table}.parquet")
+}
+
+/// A seal whose rows are on disk as Parquet and wait to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StagedSeal {
+    /// The seal's number.
+    pub id: SealId,
+    /// Why it was cut.
+    pub cause: CutCause,
+    /// The folder with its files.
+    pub dir: PathBuf,
+    /// One file for each table that has rows, in the order of [`Table::ALL`].
+    pub files: Vec<StagedFile>,
+    /// Receipt of its oldest row, Unix milliseconds.
+    pub opened_unix_ms: i64,
+    /// The cut, Unix milliseconds.
+    pub sealed_unix_ms: i64,
+    /// How long writing and syncing the files took.
+    pub stage_ms: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    version: u32,
+    seal_id: u64,
+    cause: CutCause,
+    opened_unix_ms: i64,
+    sealed_unix_ms: i64,
+    stage_ms: f64,
+    files: Vec<ManifestFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestFile {
+    table: String,
+    rows: u64,
+    bytes: u64,
+}
+
+impl StagedSeal {
+    /// Rows over all tables.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+
+    /// Parquet bytes over all tables.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Rows of one table.
+    #[must_use]
+    pub fn table_rows(&self, table: Table) -> u64 {
+        self.files
+            .iter()
+            .find(|file| file.table == table)
+            .map_or(0, |file| file.rows)
+    }
+
+    /// Completes the stage: writes the manifest, synced, under its final name, and syncs the folder and its parent.
+    ///
+    /// # Errors
+    /// Any I/O error; the folder then counts as unfinished.
+    pub fn write_manifest(&self) -> io::Result<()> {
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            seal_id: self.id.0,
+            cause: self.cause,
+            opened_unix_ms: self.opened_unix_ms,
+            sealed_unix_ms: self.sealed_unix_ms,
+            stage_ms: self.stage_ms,
+            files: self
+                .files
+                .iter()
+                .map(|file| ManifestFile {
+                    table: file.table.name().to_owned(),
+                    rows: file.rows,
+                    bytes: file.bytes,
+                })
+                .collect(),
+        };
+        write_synced(
+            &self.dir.join(MANIFEST),
+            &serde_json::to_vec_pretty(&manifest)?,
+        )?;
+        if let Some(parent) = self.dir.parent() {
+            sync_dir(parent)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a staged seal back from its folder; `None` when the stage never finished.
+    ///
+    /// # Errors
+    /// An I/O error, or `InvalidData` when the manifest is of another version or does not agree with the files.
+    pub fn read(dir: &Path) -> io::Result<Option<StagedSeal>> {
+        let text = match fs::read(dir.join(MANIFEST)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let manifest: Manifest = serde_json::from_slice(&text)?;
+        if manifest.version != MANIFEST_VERSION {
+            return Err(invalid(format!(
+                "{} has layout {}, this otlake reads {MANIFEST_VERSION}",
+                dir.join(MANIFEST).display(),
+                manifest.version
+            )));
+        }
+        let files = manifest
+            .files
+            .into_iter()
+            .map(|file| {
+                let table = Table::from_name(&file.table)
+                    .ok_or_else(|| invalid(format!("unknown table {:?}", file.table)))?;
+                Ok(StagedFile {
+                    table,
+                    rows: file.rows,
+                    bytes: file.bytes,
+                })
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Some(StagedSeal {
+            id: SealId(manifest.seal_id),
+            cause: manifest.cause,
+            dir: dir.to_owned(),
+            files,
+            opened_unix_ms: manifest.opened_unix_ms,
+            sealed_unix_ms: manifest.sealed_unix_ms,
+            stage_ms: manifest.stage_ms,
+        }))
+    }
+
+    /// Removes the folder, once its rows are in the lake.
+    ///
+    /// # Errors
+    /// Any I/O error other than the folder being gone already.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The staged seals that an earlier run left, oldest first. Folders whose stage never finished are removed.
+///
+/// # Errors
+/// Any I/O error, and `InvalidData` for a manifest that cannot be understood.
+pub fn read_all(staged_dir: &Path) -> io::Result<Vec<StagedSeal>> {
+    let mut seals = Vec::new();
+    for entry in fs::read_dir(staged_dir)? {
+        let dir = entry?.path();
+        if !dir.is_dir() {
+            continue;
+        }
+        match StagedSeal::read(&dir)? {
+            Some(seal) => seals.push(seal),
+            None => {
+                tracing::info!(dir = %dir.display(), "removed a stage that never finished");
+                fs::remove_dir_all(&dir)?;
+            }
+        }
+    }
+    seals.sort_by_key(|seal| seal.id);
+    Ok(seals)
+}
+
+/// Writes a small file so that it is there whole or not at all, also after a power loss.
+///
+/// # Errors
+/// Any I/O error; the old content, if there was one, stays.
+pub fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = File::create(&partial)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// Any I/O error.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}

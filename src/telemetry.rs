@@ -1,0 +1,245 @@
+//! The server's own logs and counters.
+//!
+//! Nothing is dropped silently: every refusal is counted by signal, protocol and reason, and logged. The log is limited
+//! per reason, and never holds a payload or a token.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+use crate::rows::{RecordError, Rejections};
+use crate::signal::{Protocol, Signal};
+
+/// How often the same kind of refusal is logged.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a request, or a record of one, was refused: one word each, listed in docs/OPERATIONS.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// No token, or a wrong one.
+    Unauthenticated,
+    /// A browser's `Origin` that is not allowed.
+    ForbiddenOrigin,
+    /// A path that is not one of ours.
+    UnknownPath,
+    /// A method that the path does not take.
+    WrongMethod,
+    /// A content type that is not OTLP.
+    UnsupportedMediaType,
+    /// A compression that is not supported.
+    UnsupportedCompression,
+    /// Speaks the other listener's protocol.
+    WrongProtocol,
+    /// The body is over the limit after decompression.
+    BodyTooLarge,
+    /// The rows would never fit the memory budget.
+    RowsTooLarge,
+    /// The memory budget is spent for now.
+    MemoryFull,
+    /// The body cannot be parsed or decompressed.
+    Malformed,
+    /// The client went away inside the body.
+    Incomplete,
+    /// The server is stopping.
+    Stopping,
+    /// Our own fault.
+    Internal,
+    /// A record that breaks a value rule.
+    Record(RecordError),
+}
+
+impl Reason {
+    /// The reason in one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Unauthenticated => "unauthenticated",
+            Reason::ForbiddenOrigin => "forbidden_origin",
+            Reason::UnknownPath => "unknown_path",
+            Reason::WrongMethod => "wrong_method",
+            Reason::UnsupportedMediaType => "unsupported_media_type",
+            Reason::UnsupportedCompression => "unsupported_compression",
+            Reason::WrongProtocol => "wrong_protocol",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::RowsTooLarge => "rows_too_large",
+            Reason::MemoryFull => "memory_full",
+            Reason::Malformed => "malformed",
+            Reason::Incomplete => "incomplete",
+            Reason::Stopping => "stopping",
+            Reason::Internal => "internal",
+            Reason::Record(error) => error.name(),
+        }
+    }
+}
+
+/// Who sent a request, for the log.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The peer's address.
+    pub peer: Option<SocketAddr>,
+    /// Its `user-agent`, cut to a bounded length.
+    pub user_agent: String,
+}
+
+/// What has been counted of one signal over one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Requests accepted, partly refused ones included.
+    pub requests: u64,
+    /// Rows accepted.
+    pub rows: u64,
+    /// Bodies after decompression, bytes.
+    pub bytes: u64,
+    /// Requests refused whole.
+    pub refused_requests: u64,
+    /// Records refused alone.
+    pub refused_rows: u64,
+}
+
+#[derive(Default)]
+struct AcceptedCounters {
+    requests: AtomicU64,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// How often something was refused for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Whole requests.
+    pub requests: u64,
+    /// Single records.
+    pub rows: u64,
+}
+
+/// The signal (where the path told), protocol and reason of a refusal.
+pub type RefusalKey = (Option<Signal>, Protocol, Reason);
+
+#[derive(Default)]
+struct RefusalEntry {
+    count: Refused,
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+/// The receiver's counters. Accepting touches atomics only; refusing may take a lock.
+#[derive(Default)]
+pub struct Counters {
+    accepted: [[AcceptedCounters; Protocol::ALL.len()]; Signal::ALL.len()],
+    refused: Mutex<BTreeMap<RefusalKey, RefusalEntry>>,
+}
+
+impl Counters {
+    /// Counts an accepted request and the records of it that were refused alone.
+    pub fn accept(
+        &self,
+        signal: Signal,
+        protocol: Protocol,
+        rows: u64,
+        bytes: usize,
+        rejections: &Rejections,
+        client: &Client,
+    ) {
+        let counters = &self.accepted[signal as usize][protocol as usize];
+        counters.requests.fetch_add(1, Ordering::Relaxed);
+        counters.rows.fetch_add(rows, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        for (error, count) in rejections.by_reason() {
+            let refused = Refused {
+                requests: 0,
+                rows: count,
+            };
+            let key = (Some(signal), protocol, Reason::Record(error));
+            self.refuse(key, refused, &error.to_string(), client);
+        }
+    }
+
+    /// Counts and logs a request refused whole.
+    pub fn refuse_request(&self, key: RefusalKey, message: &str, client: &Client) {
+        let refused = Refused {
+            requests: 1,
+            rows: 0,
+        };
+        self.refuse(key, refused, message, client);
+    }
+
+    fn refuse(&self, key: RefusalKey, refused: Refused, message: &str, client: &Client) {
+        let mut entries = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.entry(key).or_default();
+        entry.count.requests += refused.requests;
+        entry.count.rows += refused.rows;
+        let due = entry
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= REFUSAL_LOG_INTERVAL);
+        if !due {
+            entry.unlogged += 1;
+            return;
+        }
+        let since_last = std::mem::take(&mut entry.unlogged);
+        entry.logged = Some(Instant::now());
+        drop(entries);
+        let (signal, protocol, reason) = key;
+        tracing::warn!(
+            signal = signal.map_or("-", Signal::name),
+            protocol = protocol.name(),
+            reason = reason.name(),
+            requests = refused.requests,
+            records = refused.rows,
+            not_logged_since_last = since_last,
+            peer = client.peer.map(tracing::field::display),
+            user_agent = client.user_agent,
+            "refused: {message}"
+        );
+    }
+
+    /// What was accepted and refused of a signal over a protocol.
+    #[must_use]
+    pub fn accepted(&self, signal: Signal, protocol: Protocol) -> Accepted {
+        let counters = &self.accepted[signal as usize][protocol as usize];
+        let mut accepted = Accepted {
+            requests: counters.requests.load(Ordering::Relaxed),
+            rows: counters.rows.load(Ordering::Relaxed),
+            bytes: counters.bytes.load(Ordering::Relaxed),
+            ..Accepted::default()
+        };
+        for ((of, over, _), refused) in self.refused() {
+            if of == Some(signal) && over == protocol {
+                accepted.refused_requests += refused.requests;
+                accepted.refused_rows += refused.rows;
+            }
+        }
+        accepted
+    }
+
+    /// Every refusal counted so far.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(RefusalKey, Refused)> {
+        let entries = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .iter()
+            .map(|(key, entry)| (*key, entry.count))
+            .collect()
+    }
+}
+
+/// Starts logging to stderr: lines for people, coloured on a terminal, or one JSON object a line.
+pub fn start_logging(config: &LogConfig) {
+    let filter = EnvFilter::new(config.level.directives());
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second logger in one process (tests) keeps the first.
+    let _ = match config.format {
+        LogFormat::Json => logging.json().flatten_event(true).try_init(),
+        LogFormat::Human => logging
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
+    };
+}
