@@ -1,0 +1,13 @@
+//! The tests over real sockets and the real binary, one file a behaviour. One program, so that it is linked once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+mod agents;
