@@ -2,7 +2,7 @@
 //!
 //! | file | there | says |
 //! |---|---|---|
-//! | `lock` | always; locked (`flock`) while a server runs | whether one runs, also across containers |
+//! | `lock` | always; locked (`flock`) while a server runs ([`crate::data_dir`]) | whether one runs, also across containers |
 //! | `server.json` | while a server runs, and after a crash | where it listens, and the lake |
 //! | `lake.json` | from the first start on | the lake, so that `otlake query` works without the server and its flags |
 //!
@@ -15,8 +15,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,38 +26,6 @@ use crate::lake::LakeConfig;
 const LOCK_FILE: &str = "lock";
 const SERVER_FILE: &str = "server.json";
 const LAKE_FILE: &str = "lake.json";
-
-/// A command that looks whether the lock is held holds it for microseconds itself: a server that starts then tries again.
-const LOCK_ATTEMPTS: u32 = 10;
-const LOCK_ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// Keeps a second server out of the data folder for as long as it lives.
-#[derive(Debug)]
-pub struct DataDirLock {
-    _file: File,
-}
-
-impl DataDirLock {
-    /// Takes the lock; `None` when another server has it. Waits a fifth of a second at most.
-    ///
-    /// # Errors
-    /// What the system says when the lock file cannot be made or locked.
-    pub fn acquire(data_dir: &Path) -> io::Result<Option<DataDirLock>> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(data_dir.join(LOCK_FILE))?;
-        for _ in 0..LOCK_ATTEMPTS {
-            match file.try_lock() {
-                Ok(()) => return Ok(Some(DataDirLock { _file: file })),
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_ATTEMPT_PAUSE),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-}
 
 /// Whether a server holds the folder's lock; `None` when that cannot be told.
 fn lock_is_held(data_dir: &Path) -> Option<bool> {

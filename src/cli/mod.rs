@@ -1,10 +1,12 @@
 //! The command line: one file a command, `args` for what each takes.
 
 pub mod args;
+mod send;
 mod serve;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
 use args::{Cli, Command};
@@ -14,12 +16,22 @@ use args::{Cli, Command};
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
+        Command::Send(args) => in_runtime(send::run(args)),
         _ => Ok(ExitCode::from(2)),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Runs a client command.
+fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(command)
 }
 
 /// How this program was called, to repeat it in hints.

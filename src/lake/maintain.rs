@@ -14,6 +14,8 @@
 //! inside the merged file, so time travel within the retention still works.
 
 use std::collections::HashMap;
+use std::fs;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::LakeConfig;
@@ -31,6 +33,9 @@ const LAST_TIER_FILES: u64 = 4;
 
 /// DuckLake keeps few rows inside the catalog. Beyond this many the seals' rows move to a Parquet file.
 const INLINED_SEALS_MAX: i64 = 5000;
+
+/// Old files removed by one clean-up.
+const REMOVED_FILES_MAX: usize = 10_000;
 
 /// Old snapshots are expired this often within their retention, between these limits.
 const EXPIRE_PER_RETENTION: u32 = 4;
@@ -206,23 +211,77 @@ impl Lake {
 
     /// Expires snapshots past the retention, then removes files that were scheduled for removal that long ago: a
     /// reader may hold on to them since the moment of their merge, whatever snapshot they came from.
+    ///
+    /// Neither uses DuckLake's `older_than`. With a SQLite catalog it compares times as text, `2026-11-21 03:22` with
+    /// `2026-11-21T02:22`, so that everything of the same day counts as old (DuckLake 1.0 for DuckDB 1.5.5).
     fn expire(&self) -> Result<(), LakeError> {
         self.flush_seals()?;
-        let retention_ms = self.config.snapshot_retention.as_millis();
-        let kept_from_ms =
-            unix_ms().saturating_sub(i64::try_from(retention_ms).unwrap_or(i64::MAX));
-        let kept_from = format!("to_timestamp({kept_from_ms} / 1000.0)");
+        let retention_ms = i64::try_from(self.config.snapshot_retention.as_millis());
+        let kept_from_ms = unix_ms().saturating_sub(retention_ms.unwrap_or(i64::MAX));
+        self.expire_snapshots(kept_from_ms)?;
+        self.remove_old_files(kept_from_ms)
+    }
+
+    fn expire_snapshots(&self, kept_from_ms: i64) -> Result<(), LakeError> {
+        let action = || LakeError::duckdb("expire old snapshots");
         let connection = self.connection()?;
+        let versions: Vec<String> = connection
+            .prepare(&format!(
+                "SELECT snapshot_id::VARCHAR FROM {METADATA}.ducklake_snapshot
+                 WHERE epoch_ms(snapshot_time::TIMESTAMPTZ) < ?
+                   AND snapshot_id < (SELECT max(snapshot_id) FROM {METADATA}.ducklake_snapshot)"
+            ))
+            .and_then(|mut statement| {
+                let ids = statement.query_map([kept_from_ms], |row| row.get(0))?;
+                ids.collect()
+            })
+            .map_err(action())?;
+        if versions.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "CALL ducklake_expire_snapshots('lake', versions => [{}])",
+            versions.join(", ")
+        );
+        connection.execute_batch(&sql).map_err(action())
+    }
+
+    /// The files first, their entries in the catalog after: a crash in between is made good by the next run.
+    fn remove_old_files(&self, kept_from_ms: i64) -> Result<(), LakeError> {
+        let action = || LakeError::duckdb("list the files to remove");
+        let connection = self.connection()?;
+        let files: Vec<(i64, String)> = connection
+            .prepare(&format!(
+                "SELECT data_file_id, path FROM {METADATA}.ducklake_files_scheduled_for_deletion
+                 WHERE path_is_relative::INTEGER = 1 AND epoch_ms(schedule_start::TIMESTAMPTZ) < ?
+                 LIMIT {REMOVED_FILES_MAX}"
+            ))
+            .and_then(|mut statement| {
+                let files =
+                    statement.query_map([kept_from_ms], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                files.collect()
+            })
+            .map_err(action())?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        for (_, path) in &files {
+            let path = self.config.data_path.join(path);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(LakeError::io("remove the old file", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        let ids: Vec<String> = files.iter().map(|(id, _)| id.to_string()).collect();
         connection
             .execute_batch(&format!(
-                "CALL ducklake_expire_snapshots('lake', older_than => {kept_from})"
+                "DELETE FROM {METADATA}.ducklake_files_scheduled_for_deletion
+                 WHERE data_file_id IN ({})",
+                ids.join(", ")
             ))
-            .map_err(LakeError::duckdb("expire old snapshots"))?;
-        connection
-            .execute_batch(&format!(
-                "CALL ducklake_cleanup_old_files('lake', older_than => {kept_from})"
-            ))
-            .map_err(LakeError::duckdb("remove old files"))
+            .map_err(LakeError::duckdb("forget removed files"))
     }
 
     /// Moves the rows of the seals' table out of the catalog once they are many.

@@ -1,5 +1,6 @@
 use super::*;
 
+use crate::data_dir::DataDir;
 use crate::lake::Catalog;
 
 fn lake_in(data_dir: &Path) -> LakeConfig {
@@ -19,7 +20,7 @@ fn server_in(data_dir: &Path) -> ServerFile {
 #[test]
 fn a_running_server_is_found_with_addresses_that_can_be_reached() {
     let dir = tempfile::tempdir().unwrap();
-    let _lock = DataDirLock::acquire(dir.path()).unwrap().unwrap();
+    let _lock = DataDir::open(dir.path()).unwrap();
     let written = server_in(dir.path());
     written.write(dir.path()).unwrap();
     let found = ServerFile::running(dir.path()).unwrap();
@@ -43,7 +44,7 @@ fn a_running_server_is_found_with_addresses_that_can_be_reached() {
 fn a_file_left_by_a_killed_server_is_no_server() {
     let dir = tempfile::tempdir().unwrap();
     server_in(dir.path()).write(dir.path()).unwrap(); // Our own id: alive for sure.
-    drop(DataDirLock::acquire(dir.path()).unwrap().unwrap());
+    drop(DataDir::open(dir.path()).unwrap());
     assert_eq!(ServerFile::running(dir.path()), None);
     assert!(ServerFile::read(dir.path()).is_some());
 }
@@ -61,19 +62,17 @@ fn without_a_lock_file_the_process_decides() {
     assert_eq!(ServerFile::running(dir.path()), None);
 }
 
-/// Scenario: a second server, and clients that only look.
-/// Guarantees: one holder at a time; looking does not take the lock away; it is free after the holder is gone.
+/// Scenario: a client looks before, while and after a server holds the folder.
+/// Guarantees: looking tells which, and does not take the lock away.
 #[test]
-fn the_lock_has_one_holder() {
+fn looking_leaves_the_lock_alone() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(lock_is_held(dir.path()), None);
-    let first = DataDirLock::acquire(dir.path()).unwrap();
-    assert!(first.is_some());
+    let server = DataDir::open(dir.path()).unwrap();
     assert_eq!(lock_is_held(dir.path()), Some(true));
-    assert!(DataDirLock::acquire(dir.path()).unwrap().is_none());
-    drop(first);
+    drop(server);
     assert_eq!(lock_is_held(dir.path()), Some(false));
-    assert!(DataDirLock::acquire(dir.path()).unwrap().is_some());
+    assert!(DataDir::open(dir.path()).is_ok());
 }
 
 /// Scenario: remove when there is a file, and again when there is none; then half a file.

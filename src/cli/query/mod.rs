@@ -1,0 +1,128 @@
+//! `otlake query`: SQL over the lake, in this process and read-only, whether a server runs or not.
+//!
+//! ```text
+//! SQL -> running server flushes (a failure is a warning) -> lake attached read-only -> DuckDB -> chunks -> format
+//! ```
+//!
+//! Rows are written as they come: only tables hold up to 10,000 of them. Several statements run in order, the rows are
+//! the last one's. A reader that goes away (`| head`) ends the query quietly.
+
+mod output;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+mod time;
+mod value;
+
+use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write as _};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use super::args::{OutputFormat, QueryArgs};
+use super::client::{Found, Target};
+use super::failure::UsageError;
+use super::flush::flush;
+use super::table as layout;
+use crate::lake::{self, LakeConfig};
+use crate::server_file::LakeFile;
+use rows::{QueryError, Rows};
+
+/// How long the server may take to commit before the query goes on with what is in the lake.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs `otlake query`.
+///
+/// # Errors
+/// [`UsageError`] or a wrong setting, and when the lake cannot be opened. An error in the SQL is written here, in
+/// DuckDB's own words.
+pub(super) async fn run(args: QueryArgs) -> anyhow::Result<ExitCode> {
+    let data_dir = std::path::absolute(&args.client.data_dir)?;
+    let lake = match LakeFile::read(&data_dir) {
+        Some(file) => file.complete(args.lake.clone(), &data_dir),
+        None => args.lake.clone(),
+    }
+    .resolve(&data_dir)?;
+    let sql = statement(args.sql.as_deref())?;
+    if !args.no_flush {
+        flush_running_server(&args).await?;
+    }
+    tokio::task::spawn_blocking(move || query(&lake, &sql, args.format)).await?
+}
+
+/// The SQL from the command line, or all of standard input.
+fn statement(argument: Option<&str>) -> anyhow::Result<String> {
+    let sql = match argument {
+        Some(sql) if sql != "-" => sql.to_owned(),
+        None if io::stdin().is_terminal() => {
+            return Err(UsageError(
+                "which SQL? write it as an argument, such as otlake query \"FROM otlp_logs\", or pipe it in"
+                    .to_owned(),
+            )
+            .into());
+        }
+        _ => {
+            let mut sql = String::new();
+            io::stdin().lock().read_to_string(&mut sql)?;
+            sql
+        }
+    };
+    if sql.trim().is_empty() {
+        return Err(UsageError(QueryError::NoStatement.to_string()).into());
+    }
+    Ok(sql)
+}
+
+/// Asks for a commit of what was received. Without it the query still has an answer, only an older one.
+async fn flush_running_server(args: &QueryArgs) -> Result<(), UsageError> {
+    let target = Target::find(&args.client)?;
+    if target.found == Found::Guessed {
+        return Ok(());
+    }
+    if let Err(error) = flush(&target, args.client.token.as_ref(), FLUSH_TIMEOUT).await {
+        eprintln!("warning: not flushed, the newest rows may be missing: {error}");
+    }
+    Ok(())
+}
+
+fn query(lake: &LakeConfig, sql: &str, format: OutputFormat) -> anyhow::Result<ExitCode> {
+    let connection = lake::open_read_only(lake)?;
+    match print(&connection, sql, format) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(QueryError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("{}", error.to_string().trim_end());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn print(
+    connection: &duckdb::Connection,
+    sql: &str,
+    format: OutputFormat,
+) -> Result<(), QueryError> {
+    let start = Instant::now();
+    let mut rows = Rows::open(connection, sql)?;
+    let stdout = io::stdout().lock();
+    let width = stdout
+        .is_terminal()
+        .then(|| comfy_table::Table::new().width())
+        .flatten();
+    let mut out = BufWriter::new(stdout);
+    match format {
+        OutputFormat::Table => {
+            let count = table::table(&mut rows, &mut out, width)?;
+            if width.is_some() {
+                let count = layout::rows(u64::try_from(count).unwrap_or(u64::MAX));
+                writeln!(out, "{count}, {}", layout::duration(start.elapsed()))?;
+            }
+        }
+        OutputFormat::Json => output::json(&mut rows, &mut out)?,
+        OutputFormat::Ndjson => output::ndjson(&mut rows, &mut out)?,
+        OutputFormat::Csv => output::csv(&mut rows, &mut out)?,
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,202 @@
+//! One connection to a server: an Export request goes out as bytes, and what became of it comes back.
+
+mod grpc;
+mod http;
+
+use std::error::Error;
+use std::time::Duration;
+
+use ::http::HeaderValue;
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::endpoint::{Endpoint, default_port};
+use crate::cli::args::{SendArgs, SendCompression};
+use crate::signal::{Protocol, Signal};
+
+/// Where and how to send.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// The transport.
+    pub(super) protocol: Protocol,
+    /// The server.
+    pub(super) endpoint: Endpoint,
+    compression: SendCompression,
+    /// `Bearer` and the token.
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+}
+
+/// How a request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// OTLP protobuf.
+    Protobuf,
+    /// OTLP/JSON, over HTTP only.
+    Json,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The server took it, perhaps without some records (`partial_success`).
+    Accepted {
+        /// Records that the server refused alone.
+        rejected: u64,
+        /// Why, or a warning; empty when there is nothing to say.
+        message: String,
+    },
+    /// The server did not take it.
+    Refused {
+        /// Status of the answer: `UNAVAILABLE`, `503 Service Unavailable`, ...
+        reason: String,
+        /// The server's words.
+        message: String,
+    },
+    /// No answer came: whether the server took it is not known.
+    Unanswered {
+        /// What happened, in a few words that are the same each time.
+        reason: String,
+        /// What happened, in full.
+        message: String,
+    },
+}
+
+impl Target {
+    /// The target that the arguments name.
+    ///
+    /// # Errors
+    /// Addresses that are not understood, and tokens that a header cannot carry.
+    pub(super) fn new(args: &SendArgs, protocol: Protocol) -> anyhow::Result<Target> {
+        let authorization = match &args.token {
+            Some(token) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+                    .ok()
+                    .context("the token has characters that no header can carry")?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        Ok(Target {
+            protocol,
+            endpoint: Endpoint::parse(args.endpoint.as_deref(), protocol)?,
+            compression: args.compression,
+            authorization,
+            timeout: args.timeout,
+        })
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// When nobody answers: says what to check.
+    pub(super) async fn connect(&self) -> anyhow::Result<Client> {
+        self.probe().await?;
+        Ok(match self.protocol {
+            Protocol::Grpc => Client::Grpc(grpc::GrpcClient::connect(self).await?),
+            Protocol::Http => Client::Http(http::HttpClient::new(self)?),
+        })
+    }
+
+    /// Connects and hangs up, because the clients' own errors say less.
+    async fn probe(&self) -> anyhow::Result<()> {
+        let Endpoint { host, port, .. } = &self.endpoint;
+        let cause = match timeout(self.timeout, TcpStream::connect((host.as_str(), *port))).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer in {:?}", self.timeout),
+        };
+        bail!(
+            "cannot reach {} ({cause}): check that `otlake serve` runs there and that this is its {} port, \
+             or name the right one with --endpoint",
+            self.endpoint.authority(),
+            self.protocol,
+        )
+    }
+
+    /// What to say when nothing was accepted and the port is known for the other protocol.
+    pub(super) fn hint(&self) -> Option<String> {
+        let other = match self.protocol {
+            Protocol::Grpc => Protocol::Http,
+            Protocol::Http => Protocol::Grpc,
+        };
+        (self.endpoint.port == default_port(other)).then(|| {
+            format!(
+                "{} is usually the port of {other}: try --protocol {other}",
+                self.endpoint.port
+            )
+        })
+    }
+}
+
+/// One connection; requests go one after the other.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a connection, and it stays in its task"
+)]
+pub(super) enum Client {
+    /// Over h2.
+    Grpc(grpc::GrpcClient),
+    /// Over HTTP/1.1, kept alive.
+    Http(http::HttpClient),
+}
+
+impl Client {
+    /// Sends one Export request and waits for the answer; compresses it first, if that is asked for.
+    ///
+    /// A connection that broke is opened again by the next request.
+    pub(super) async fn send(
+        &mut self,
+        signal: Signal,
+        encoding: Encoding,
+        request: Bytes,
+    ) -> Outcome {
+        match self {
+            Client::Grpc(client) => {
+                assert_eq!(encoding, Encoding::Protobuf, "gRPC carries no JSON");
+                client.send(signal, request).await
+            }
+            Client::Http(client) => client.send(signal, encoding, request).await,
+        }
+    }
+}
+
+/// What a server says when it has nothing to complain about.
+const ACCEPTED: Outcome = Outcome::Accepted {
+    rejected: 0,
+    message: String::new(),
+};
+
+/// The outcome of a request that ran out of time.
+fn late(limit: Duration) -> Outcome {
+    Outcome::Unanswered {
+        reason: "no answer in time".to_owned(),
+        message: format!("nothing came within {limit:?} (--timeout)"),
+    }
+}
+
+/// The outcome of a request whose connection failed.
+fn disconnected(error: &(dyn Error + 'static)) -> Outcome {
+    Outcome::Unanswered {
+        reason: "no connection".to_owned(),
+        message: chain(error),
+    }
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}

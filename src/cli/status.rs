@@ -1,0 +1,281 @@
+//! `otlake status`: what the running server has received, refused, buffered and committed.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::args::StatusArgs;
+use super::client::{ANSWER_TIMEOUT, Client, Target};
+use super::table::{self, ago, bytes, columns, count};
+use crate::proto::admin::{Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles};
+
+/// Runs `otlake status`.
+///
+/// # Errors
+/// One line, when there is no server.
+pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let target = Target::find(&args.client)?;
+    let mut client = Client::connect(&target, args.client.token.as_ref(), ANSWER_TIMEOUT).await?;
+    let status = match client.admin.status(StatusRequest {}).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return Err(client.explain(&status)),
+    };
+    if args.json {
+        table::print(&as_json(&status).to_string())?;
+    } else {
+        table::print(as_text(&status, SystemTime::now()).trim_end())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_text(status: &StatusResponse, now: SystemTime) -> String {
+    let mut out = String::new();
+    let mut section = |title: &str, body: String| {
+        let gap = if out.is_empty() { "" } else { "\n" };
+        let _ = writeln!(out, "{gap}{title}\n{body}"); // Writing to a String cannot fail.
+    };
+    section(&title(status), facts(&server_facts(status, now)));
+    section("Lake", facts(&lake_facts(status, now)));
+    section("Received since the start", received(&status.signals));
+    section("Refused since the start", refused(&status.refusals));
+    section("Tables", tables(&status.tables));
+    out
+}
+
+fn title(status: &StatusResponse) -> String {
+    match status.degraded.as_str() {
+        "" => format!("otlake {}: ready", status.version),
+        reason => format!("otlake {}: degraded, {reason}", status.version),
+    }
+}
+
+fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, String)> {
+    let started =
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(status.started_unix_ms).unwrap_or(0));
+    let up = now.duration_since(started).unwrap_or_default();
+    let listeners = status
+        .listeners
+        .iter()
+        .map(|listener| format!("{} {}", listener.protocol, listener.address));
+    let token = if status.token_required {
+        "required"
+    } else {
+        "not required"
+    };
+    vec![
+        (
+            "process",
+            format!("{}, up {}", status.pid, table::duration(up)),
+        ),
+        ("listens", listeners.collect::<Vec<_>>().join(", ")),
+        ("token", token.to_owned()),
+        ("connections", count(status.connections.into())),
+        (
+            "memory",
+            format!(
+                "{} of {} reserved, oldest row {}",
+                bytes(status.buffered_bytes),
+                bytes(status.buffered_bytes_max),
+                match status.oldest_buffered_age_ms {
+                    0 => "none".to_owned(),
+                    age_ms => table::duration(Duration::from_millis(age_ms)),
+                }
+            ),
+        ),
+    ]
+}
+
+fn lake_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, String)> {
+    let last_error = if status.last_error.is_empty() {
+        "none".to_owned()
+    } else {
+        format!(
+            "{}: {}",
+            ago(status.last_error_unix_ms, now),
+            status.last_error
+        )
+    };
+    let maintenance = match status.maintenance_last_error.as_str() {
+        "" => format!("{} runs", count(status.maintenance_runs)),
+        error => format!(
+            "{} runs, the last failed: {error}",
+            count(status.maintenance_runs)
+        ),
+    };
+    vec![
+        ("catalog", status.catalog.clone()),
+        ("data", status.data_path.clone()),
+        ("writer", status.writer_id.clone()),
+        (
+            "seals",
+            format!(
+                "{} committed, {} staged and not in the lake yet",
+                count(status.committed_seals),
+                count(status.staged_seals)
+            ),
+        ),
+        ("last commit", ago(status.last_commit_unix_ms, now)),
+        ("last error", last_error),
+        ("maintenance", maintenance),
+    ]
+}
+
+fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = facts
+        .iter()
+        .map(|(name, value)| format!("  {name:width$}  {value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn received(signals: &[SignalStatus]) -> String {
+    let rows: Vec<_> = signals
+        .iter()
+        .map(|signal| {
+            vec![
+                signal.signal.clone(),
+                signal.protocol.clone(),
+                count(signal.requests),
+                count(signal.accepted_rows),
+                bytes(signal.accepted_bytes),
+                count(signal.refused_requests),
+                count(signal.refused_rows),
+            ]
+        })
+        .collect();
+    let header = [
+        "signal",
+        "protocol",
+        "requests",
+        "rows",
+        "bytes",
+        "refused requests",
+        "refused rows",
+    ];
+    columns(&header, &rows, 2)
+}
+
+fn refused(refusals: &[Refusal]) -> String {
+    if refusals.is_empty() {
+        return "  nothing".to_owned();
+    }
+    let rows: Vec<_> = refusals
+        .iter()
+        .map(|refusal| {
+            vec![
+                refusal.signal.clone(),
+                refusal.protocol.clone(),
+                refusal.reason.clone(),
+                count(refusal.requests),
+                count(refusal.rows),
+            ]
+        })
+        .collect();
+    columns(
+        &["signal", "protocol", "reason", "requests", "rows"],
+        &rows,
+        3,
+    )
+}
+
+fn tables(tables: &[TableFiles]) -> String {
+    let rows: Vec<_> = tables
+        .iter()
+        .map(|table| {
+            let amount = |rows, size| [count(rows), bytes(size)];
+            let mut row = vec![table.table.clone()];
+            row.extend(amount(table.buffered_rows, table.buffered_bytes));
+            row.extend(amount(table.staged_rows, table.staged_bytes));
+            row.extend(amount(table.committed_rows, table.committed_bytes));
+            row.extend(amount(table.files, table.file_bytes));
+            row
+        })
+        .collect();
+    let header = [
+        "table",
+        "buffered",
+        "bytes",
+        "staged",
+        "bytes",
+        "committed",
+        "bytes",
+        "files",
+        "bytes",
+    ];
+    columns(&header, &rows, 1)
+}
+
+/// Everything the server said: keys are the proto's, times are RFC 3339 in UTC, what never happened is null.
+fn as_json(status: &StatusResponse) -> Value {
+    let text_or_null = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({
+        "version": status.version,
+        "pid": status.pid,
+        "writer_id": status.writer_id,
+        "started_at": table::utc_json(status.started_unix_ms),
+        "ready": status.degraded.is_empty(),
+        "degraded": text_or_null(&status.degraded),
+        "listeners": status.listeners.iter().map(|listener| json!({
+            "protocol": listener.protocol,
+            "address": listener.address,
+        })).collect::<Vec<_>>(),
+        "token_required": status.token_required,
+        "connections": status.connections,
+        "catalog": status.catalog,
+        "data_path": status.data_path,
+        "buffered_bytes": status.buffered_bytes,
+        "buffered_bytes_max": status.buffered_bytes_max,
+        "oldest_buffered_age_ms": status.oldest_buffered_age_ms,
+        "staged_seals": status.staged_seals,
+        "committed_seals": status.committed_seals,
+        "last_commit_at": table::utc_json(status.last_commit_unix_ms),
+        "last_error": text_or_null(&status.last_error),
+        "last_error_at": table::utc_json(status.last_error_unix_ms),
+        "maintenance_runs": status.maintenance_runs,
+        "maintenance_last_error": text_or_null(&status.maintenance_last_error),
+        "signals": status.signals.iter().map(signal_json).collect::<Vec<_>>(),
+        "refusals": status.refusals.iter().map(refusal_json).collect::<Vec<_>>(),
+        "tables": status.tables.iter().map(table_json).collect::<Vec<_>>(),
+    })
+}
+
+fn signal_json(signal: &SignalStatus) -> Value {
+    json!({
+        "signal": signal.signal,
+        "protocol": signal.protocol,
+        "requests": signal.requests,
+        "accepted_rows": signal.accepted_rows,
+        "accepted_bytes": signal.accepted_bytes,
+        "refused_requests": signal.refused_requests,
+        "refused_rows": signal.refused_rows,
+    })
+}
+
+fn refusal_json(refusal: &Refusal) -> Value {
+    json!({
+        "signal": refusal.signal,
+        "protocol": refusal.protocol,
+        "reason": refusal.reason,
+        "requests": refusal.requests,
+        "rows": refusal.rows,
+    })
+}
+
+fn table_json(table: &TableFiles) -> Value {
+    json!({
+        "table": table.table,
+        "buffered_rows": table.buffered_rows,
+        "buffered_bytes": table.buffered_bytes,
+        "staged_rows": table.staged_rows,
+        "staged_bytes": table.staged_bytes,
+        "committed_rows": table.committed_rows,
+        "committed_bytes": table.committed_bytes,
+        "files": table.files,
+        "file_bytes": table.file_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests;

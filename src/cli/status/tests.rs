@@ -1,0 +1,125 @@
+use super::*;
+use crate::proto::admin::Listener;
+
+fn example() -> StatusResponse {
+    StatusResponse {
+        version: "0.1.0".to_owned(),
+        pid: 4242,
+        writer_id: "writer-1".to_owned(),
+        started_unix_ms: 1_767_225_600_000,
+        listeners: vec![
+            Listener {
+                protocol: "grpc".to_owned(),
+                address: "127.0.0.1:4317".to_owned(),
+            },
+            Listener {
+                protocol: "http".to_owned(),
+                address: "[::1]:4318".to_owned(),
+            },
+        ],
+        catalog: "sqlite:/d/catalog.sqlite".to_owned(),
+        data_path: "/d/lake".to_owned(),
+        signals: vec![SignalStatus {
+            signal: "logs".to_owned(),
+            protocol: "grpc".to_owned(),
+            requests: 12,
+            accepted_rows: 1_234_567,
+            accepted_bytes: 3 << 20,
+            refused_requests: 0,
+            refused_rows: 2,
+        }],
+        refusals: vec![Refusal {
+            signal: "logs".to_owned(),
+            protocol: "grpc".to_owned(),
+            reason: "bad_span_id".to_owned(),
+            requests: 0,
+            rows: 2,
+        }],
+        buffered_bytes: 1536,
+        buffered_bytes_max: 512 << 20,
+        oldest_buffered_age_ms: 1200,
+        committed_seals: 17,
+        last_commit_unix_ms: 1_767_225_690_000,
+        tables: vec![TableFiles {
+            table: "otlp_logs".to_owned(),
+            committed_rows: 1_234_567,
+            committed_bytes: 60 << 20,
+            files: 3,
+            file_bytes: 61 << 20,
+            ..TableFiles::default()
+        }],
+        maintenance_runs: 3,
+        connections: 2,
+        ..StatusResponse::default()
+    }
+}
+
+const TEXT: &str = "\
+otlake 0.1.0: ready
+  process      4242, up 1m 40s
+  listens      grpc 127.0.0.1:4317, http [::1]:4318
+  token        not required
+  connections  2
+  memory       1.5 KiB of 512.0 MiB reserved, oldest row 1s
+
+Lake
+  catalog      sqlite:/d/catalog.sqlite
+  data         /d/lake
+  writer       writer-1
+  seals        17 committed, 0 staged and not in the lake yet
+  last commit  10s ago
+  last error   none
+  maintenance  3 runs
+
+Received since the start
+  signal  protocol  requests       rows    bytes  refused requests  refused rows
+  logs    grpc            12  1,234,567  3.0 MiB                 0             2
+
+Refused since the start
+  signal  protocol  reason       requests  rows
+  logs    grpc      bad_span_id         0     2
+
+Tables
+  table      buffered  bytes  staged  bytes  committed     bytes  files     bytes
+  otlp_logs         0    0 B       0    0 B  1,234,567  60.0 MiB      3  61.0 MiB
+";
+
+/// Scenario: a server that is well, a hundred seconds after its start.
+/// Guarantees: the sections as docs show them.
+#[test]
+fn the_text_has_all_sections() {
+    let now = UNIX_EPOCH + Duration::from_secs(1_767_225_700);
+    assert_eq!(as_text(&example(), now), TEXT);
+}
+
+/// Scenario: a server whose lake cannot be written.
+/// Guarantees: the first line says so, and the last error and its age are shown.
+#[test]
+fn trouble_is_in_the_first_line() {
+    let status = StatusResponse {
+        degraded: "rows are not reaching the lake".to_owned(),
+        last_error: "disk full".to_owned(),
+        last_error_unix_ms: 1_767_225_695_000,
+        refusals: Vec::new(),
+        ..example()
+    };
+    let text = as_text(&status, UNIX_EPOCH + Duration::from_secs(1_767_225_700));
+    assert!(text.starts_with("otlake 0.1.0: degraded, rows are not reaching the lake\n"));
+    assert!(text.contains("last error   5s ago: disk full\n"));
+    assert!(text.contains("Refused since the start\n  nothing\n"));
+}
+
+/// Scenario: the same as JSON.
+/// Guarantees: numbers are numbers, times are RFC 3339, what never happened is null.
+#[test]
+fn json_has_everything() {
+    let value = as_json(&example());
+    assert_eq!(value["started_at"], "2026-01-01T00:00:00.000Z");
+    assert_eq!(value["ready"], true);
+    assert_eq!(value["degraded"], Value::Null);
+    assert_eq!(value["last_error_at"], Value::Null);
+    assert_eq!(value["signals"][0]["accepted_rows"], 1_234_567);
+    assert_eq!(value["refusals"][0]["reason"], "bad_span_id");
+    assert_eq!(value["tables"][0]["file_bytes"], 61 << 20);
+    assert_eq!(value["listeners"][1]["address"], "[::1]:4318");
+}
