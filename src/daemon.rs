@@ -132,8 +132,6 @@ impl Daemon {
         let sequence = SealSequence::open(&data_dir.seal_sequence(), last_staged)?;
 
         let ledger = Arc::new(Ledger::new());
-        let first_open = leftovers.first().map_or(sequence.next(), |seal| seal.id);
-        ledger.resume_after(SealId(first_open.0 - 1));
         let limits = SealLimits {
             target_bytes: config.seal.target_bytes,
             max_age: config.seal.max_age,
