@@ -96,6 +96,7 @@ pub struct Daemon {
     stop_requested: Arc<Notify>,
     stop_listening: watch::Sender<bool>,
     servers: [JoinHandle<()>; 2],
+    signals: Signals,
 }
 
 /// Where the server listens, as bound.
@@ -132,8 +133,6 @@ impl Daemon {
         let sequence = SealSequence::open(&data_dir.seal_sequence(), last_staged)?;
 
         let ledger = Arc::new(Ledger::new());
-        let first_open = leftovers.first().map_or(sequence.next(), |seal| seal.id);
-        ledger.resume_after(SealId(first_open.0 - 1));
         let limits = SealLimits {
             target_bytes: config.seal.target_bytes,
             max_age: config.seal.max_age,
@@ -202,6 +201,9 @@ impl Daemon {
         };
         let grpc_router = router::grpc(&gate, &intake, admin, addresses.http.port())?;
         let http_router = router::http(&gate, &intake, &readiness, addresses.grpc.port());
+        // Before the first request is answered: a signal from here on must not end the process unprepared. Not
+        // earlier: until now it should.
+        let signals = Signals::new()?;
         let (stop_listening, stop) = watch::channel(false);
         let serve = |listener, router| {
             tokio::spawn(listener::serve(
@@ -228,6 +230,7 @@ impl Daemon {
             stop_requested,
             stop_listening,
             servers,
+            signals,
         })
     }
 
@@ -244,32 +247,26 @@ impl Daemon {
     }
 
     /// Waits for SIGTERM, SIGINT or `otlake stop`.
-    ///
-    /// # Errors
-    /// The system's error when no signal handler can be set.
-    pub async fn wait_for_stop(&self) -> std::io::Result<()> {
-        let mut signals = Signals::new()?;
+    pub async fn wait_for_stop(&mut self) {
         tokio::select! {
-            name = signals.next() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
-            () = self.stop_requested.notified() => tracing::info!("stopping"),
+            name = self.signals.next() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
+            () = self.stop_requested.notified() => tracing::info!("stopping; a signal leaves at once"),
         }
-        tokio::spawn(async move {
-            let name = signals.next().await;
-            tracing::error!(signal = name, "left at once; what was not staged is lost");
-            std::process::exit(1);
-        });
-        Ok(())
     }
 
-    /// Stops in order; see the module's table.
+    /// Stops in order; see the module's table. A signal meanwhile ends the process at once.
     pub async fn stop(self) -> Farewell {
         let deadline = Instant::now() + self.config.shutdown_grace;
+        tokio::spawn(leave_at_a_signal(self.signals));
         self.readiness.stop();
         self.stop_listening.send_replace(true);
+        // Half of the time for the peers of both, so that the other half is left for the rows.
+        let peers_until = tokio::time::Instant::now() + self.config.shutdown_grace / 2;
         for mut server in self.servers {
-            // Half of the time for the peers, so that the other half is left for the rows.
-            let wait = self.config.shutdown_grace / 2;
-            if tokio::time::timeout(wait, &mut server).await.is_err() {
+            if tokio::time::timeout_at(peers_until, &mut server)
+                .await
+                .is_err()
+            {
                 tracing::warn!("requests in flight did not end in time");
                 server.abort();
             }
@@ -301,6 +298,13 @@ impl Daemon {
         );
         farewell
     }
+}
+
+/// Ends the process, in the middle of whatever it does, when a signal comes.
+async fn leave_at_a_signal(mut signals: Signals) {
+    let name = signals.next().await;
+    tracing::error!(signal = name, "left at once; what was not staged is lost");
+    std::process::exit(1);
 }
 
 /// The signals that ask for a stop.

@@ -36,14 +36,11 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    let daemon = Daemon::start(config).await?;
+    let mut daemon = Daemon::start(config).await?;
     let Addresses { grpc, http } = daemon.addresses();
     tracing::info!(%grpc, %http, "ready");
     print!("{}", banner(daemon.config(), daemon.addresses()));
-    daemon
-        .wait_for_stop()
-        .await
-        .context("cannot watch for signals")?;
+    daemon.wait_for_stop().await;
     let farewell = daemon.stop().await;
     if farewell.staged_seals_left > 0 {
         eprintln!(

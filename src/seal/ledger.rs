@@ -338,12 +338,7 @@ impl Ledger {
         waiting.map(|record| record.rows.iter().sum::<u64>()).sum()
     }
 
-    /// Seals up to `id` were committed by earlier runs.
-    pub fn resume_after(&self, id: SealId) {
-        self.committed.send_replace(id);
-    }
-
-    /// Follows the highest committed seal.
+    /// Follows the highest seal committed by this run; 0 before the first.
     #[must_use]
     pub fn watch_committed(&self) -> watch::Receiver<SealId> {
         self.committed.subscribe()

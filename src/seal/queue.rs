@@ -70,6 +70,9 @@ pub struct SealQueue {
 struct State {
     buffer: OpenBuffer,
     next: SealId,
+    /// The newest seal on its way or in the lake: of this run, or staged by the last one. Numbers between it and
+    /// `next` belong to no seal.
+    last_cut: SealId,
     sequence: SealSequence,
     wanted: Option<CutCause>,
     closed: bool,
@@ -84,6 +87,7 @@ impl SealQueue {
             state: Mutex::new(State {
                 buffer: OpenBuffer::default(),
                 next: sequence.next,
+                last_cut: sequence.last_staged,
                 sequence,
                 wanted: None,
                 closed: false,
@@ -110,12 +114,12 @@ impl SealQueue {
         Ok(())
     }
 
-    /// Asks for a cut now. Answers with the seal that holds the newest row pushed so far, and with how many rows
-    /// the cut takes from the buffer.
+    /// Asks for a cut now. Answers with the seal that holds the newest row pushed so far (0 when there is none to wait
+    /// for), and with how many rows the cut takes from the buffer.
     pub fn cut_now(&self) -> (SealId, u64) {
         let mut state = self.lock();
         if state.buffer.opened().is_none() {
-            return (SealId(state.next.0 - 1), 0);
+            return (state.last_cut, 0);
         }
         state.wanted = Some(CutCause::Flush);
         self.changed.notify_one();
@@ -171,6 +175,7 @@ impl SealQueue {
         let id = state.next;
         state.sequence.reserve(id)?;
         state.next = id.next();
+        state.last_cut = id;
         state.wanted = None;
         let buffer = std::mem::take(&mut state.buffer);
         drop(state);
@@ -225,16 +230,18 @@ pub struct SealSequence {
     file: PathBuf,
     next: SealId,
     reserved: SealId,
+    last_staged: SealId,
 }
 
 impl SealSequence {
     const BLOCK: u64 = 1000;
 
-    /// Reads where to go on; a missing file begins at 1. `after` is the highest number known from elsewhere.
+    /// Reads where to go on; a missing file begins at 1. `last_staged` is the newest seal that
+    /// the last run left staged, 0 if none.
     ///
     /// # Errors
     /// Any I/O error, and `InvalidData` when the file holds no number.
-    pub fn open(file: &Path, after: SealId) -> io::Result<SealSequence> {
+    pub fn open(file: &Path, last_staged: SealId) -> io::Result<SealSequence> {
         let stored = match std::fs::read_to_string(file) {
             Ok(text) => text.trim().parse::<u64>().map_err(|_| {
                 io::Error::new(
@@ -245,18 +252,13 @@ impl SealSequence {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
             Err(error) => return Err(error),
         };
-        let next = SealId(stored.max(after.0 + 1));
+        let next = SealId(stored.max(last_staged.0 + 1));
         Ok(SealSequence {
             file: file.to_owned(),
             next,
             reserved: next,
+            last_staged,
         })
-    }
-
-    /// The number of the next seal.
-    #[must_use]
-    pub fn next(&self) -> SealId {
-        self.next
     }
 
     /// Makes sure that no later run uses `id`.

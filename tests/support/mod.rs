@@ -1,5 +1,7 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
+pub mod load;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
