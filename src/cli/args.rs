@@ -34,10 +34,10 @@ pub enum Command {
     /// Show what the running server has received, refused, buffered and committed
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
-    /// List the most recent seals (the units of commit), newest first
+    /// List the most recent seals (the units of commit), newest first; without a server, those in the lake
     #[command(after_help = help::SEALS)]
     Seals(SealsArgs),
-    /// Stop the running server gracefully, as SIGTERM does
+    /// Stop the running server gracefully, as SIGTERM does, and wait until it has ended
     #[command(after_help = help::STOP)]
     Stop(StopArgs),
     /// Send telemetry, generated or from files, and measure the answers
@@ -200,7 +200,7 @@ pub struct StopArgs {
 #[derive(Clone, Debug, Args)]
 #[allow(missing_docs, reason = "described by the command's variant")]
 pub struct SendArgs {
-    /// Files to send instead of generated records: OTLP protobuf, JSON or NDJSON
+    /// Files to send instead of generated records: OTLP protobuf (by --protocol), JSON or NDJSON (always over HTTP)
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -217,11 +217,11 @@ pub struct SendArgs {
     pub batch: u32,
 
     /// Records a second over all connections [default: as fast as they are taken]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "files")]
     pub rate: Option<NonZeroU64>,
 
     /// Connections that send at the same time, 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "files")]
     pub connections: u32,
 
     /// How to send
@@ -236,7 +236,7 @@ pub struct SendArgs {
     #[arg(
         long,
         value_name = "URL",
-        env = "OTLAKE_ENDPOINT",
+        env = "OTLAKE_SEND_ENDPOINT",
         help_heading = "Server"
     )]
     pub endpoint: Option<String>,

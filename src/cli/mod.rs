@@ -1,8 +1,16 @@
 //! The command line: one file a command, `args` for what each takes.
 
 pub mod args;
+mod client;
+mod failure;
+mod flush;
+mod query;
+mod seals;
 mod send;
 mod serve;
+mod status;
+mod stop;
+mod table;
 
 use std::process::ExitCode;
 
@@ -16,18 +24,20 @@ use args::{Cli, Command};
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
-        Command::Send(args) => in_runtime(send::run(args)),
-        _ => Ok(ExitCode::from(2)),
+        Command::Query(args) => block_on(query::run(args)),
+        Command::Flush(args) => block_on(flush::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Seals(args) => block_on(seals::run(args)),
+        Command::Stop(args) => block_on(stop::run(args)),
+        Command::Send(args) => block_on(send::run(args)),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    outcome.unwrap_or_else(|error| failure::report(&error))
 }
 
 /// Runs a client command.
-fn in_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?

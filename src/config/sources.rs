@@ -16,7 +16,12 @@ const CONFIG_VARIABLE: &str = "OTLAKE_CONFIG";
 const RUST_LOG: &str = "RUST_LOG";
 
 /// Variables beside those of the settings that otlake's commands read.
-pub const OTHER_VARIABLES: [&str; 2] = [CONFIG_VARIABLE, "OTLAKE_ENDPOINT"];
+pub const OTHER_VARIABLES: [&str; 4] = [
+    CONFIG_VARIABLE,
+    "OTLAKE_ENDPOINT",
+    "OTLAKE_SEND_ENDPOINT",
+    "OTLAKE_BIN",
+];
 
 /// The environment variable of a setting: `grpc-listen` is `OTLAKE_GRPC_LISTEN`.
 #[must_use]

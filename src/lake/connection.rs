@@ -1,6 +1,5 @@
 //! Opens DuckDB and attaches the lake to it as `lake`.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,21 +14,12 @@ const WRITER_MEMORY_MAX: &str = "1GB";
 /// Threads of the writing DuckDB: merging must leave room for receiving.
 const WRITER_THREADS: i64 = 2;
 
-/// Opens a connection that reads the lake, also while a server writes to it.
-///
-/// The lake is attached as `lake` and its schema is the current one, so `FROM otlp_logs` works.
+/// Opens a connection that reads the lake whose catalog is `config`'s, with the lake's schema as the current one.
 ///
 /// # Errors
-/// [`LakeError::NoLake`] before the first start of a server, [`LakeError::CatalogInUse`] for a DuckDB file that a
-/// server has open, [`LakeError::Extension`], and [`LakeError::DuckDb`] for all else.
-pub fn open_read_only(config: &LakeConfig) -> Result<Connection, LakeError> {
-    check_schema_name(&config.schema)?;
-    if !config.catalog.path().is_file() {
-        return Err(LakeError::NoLake {
-            catalog: config.catalog.clone(),
-        });
-    }
-    let connection = open(Config::default(), &env::temp_dir().join("otlake-query"))?;
+/// [`LakeError::CatalogInUse`], [`LakeError::Extension`], and [`LakeError::DuckDb`] for all else.
+pub(super) fn open_for_reading(config: &LakeConfig, spill: &Path) -> Result<Connection, LakeError> {
+    let connection = open(Config::default(), spill)?;
     extensions::load(&connection, config)?;
     attach(&connection, config, Access::Read)?;
     let schema = identifier(&config.schema);
@@ -45,7 +35,7 @@ pub fn open_read_only(config: &LakeConfig) -> Result<Connection, LakeError> {
 /// Opens the connection that writes. The catalog is made when it is not there.
 ///
 /// # Errors
-/// As [`open_read_only`], without [`LakeError::NoLake`].
+/// As [`open_for_reading`].
 pub(super) fn open_read_write(config: &LakeConfig) -> Result<Connection, LakeError> {
     let settings = Config::default()
         .max_memory(WRITER_MEMORY_MAX)

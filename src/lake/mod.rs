@@ -12,6 +12,7 @@
 //!   files that the catalog does not list: DuckLake's orphan clean-up is never called.
 //! - **A reader keeps its snapshot** for [`LakeConfig::snapshot_retention`]: files that a merge replaced leave
 //!   the disk only that long after.
+//! - **A reader is consistent**: [`open_read_only`] reads a private copy of a SQLite catalog, see `reader`.
 //! - **Publishing goes first.** Maintenance shares the publisher's thread, works in small steps and only while
 //!   no seal waits.
 
@@ -22,6 +23,7 @@ mod maintain;
 mod publish;
 mod publisher;
 mod queue;
+mod reader;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -31,12 +33,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-pub use connection::open_read_only;
 pub use error::{Attempt, LakeError};
 pub use maintain::MaintainStep;
 pub use publish::Lake;
 pub use publisher::Publisher;
 pub use queue::PublishQueue;
+pub use reader::{LakeReader, open_read_only};
 
 /// Where the lake is and how it is kept.
 #[derive(Clone, Debug)]

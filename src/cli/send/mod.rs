@@ -46,7 +46,7 @@ const UNREACHED_MAX: u32 = 10;
 ///
 /// # Errors
 /// When nothing can be sent at all: bad address, no server, bad files.
-pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let complete = if args.files.is_empty() {
         generated(&args).await?
     } else {
