@@ -52,17 +52,28 @@ pub fn signal_of(path: &str) -> Option<Signal> {
         .find(|signal| export_path(*signal) == path)
 }
 
-/// The routes of the three `Export` methods.
-pub fn routes(intake: &Arc<Intake>) -> Router {
-    Signal::ALL
-        .into_iter()
-        .fold(Router::new(), |router, signal| {
-            let service = ExportService {
-                signal,
-                intake: Arc::clone(intake),
-            };
-            router.route_service(export_path(signal), service)
-        })
+/// Adds the three `Export` methods to the other services, and the answer to every method that does not exist.
+pub fn with_exports(services: Router, intake: &Arc<Intake>) -> Router {
+    let mut router = services;
+    for signal in Signal::ALL {
+        let service = ExportService {
+            signal,
+            intake: Arc::clone(intake),
+        };
+        router = router.route_service(export_path(signal), service);
+    }
+    let intake = Arc::clone(intake);
+    router.fallback(move |request: Request<Body>| async move { unknown_method(&intake, &request) })
+}
+
+fn unknown_method(intake: &Intake, request: &Request<Body>) -> Response {
+    let refusal = Refusal::new(
+        Reason::UnknownPath,
+        "there is no such method; OTLP/gRPC is Export of opentelemetry.proto.collector.logs.v1.LogsService, \
+         .trace.v1.TraceService and .metrics.v1.MetricsService",
+    );
+    intake.refuse(None, Protocol::Grpc, &refusal, &client(request));
+    status::to_grpc_response(&refusal)
 }
 
 /// Who sent a request, as its headers and its connection say.
