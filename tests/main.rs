@@ -11,3 +11,6 @@
 mod support;
 
 mod agents;
+mod auth;
+mod discovery;
+mod refusals;
