@@ -194,6 +194,24 @@ async fn broken_compression_is_refused_whole_over_grpc() {
     assert_nothing_stored(&server).await;
 }
 
+/// Scenario: a body of two gzip members or two zstd frames, as `cat a.gz b.gz` makes it.
+/// Guarantees: both parts are stored over both protocols; nothing behind the first is dropped unseen.
+#[tokio::test]
+async fn every_member_of_a_compressed_body_is_read() {
+    let server = Server::start();
+    let message = logs(vec![log("x")]).encode_to_vec();
+    for encoding in ["gzip", "zstd"] {
+        let two = compress(encoding, &message).repeat(2);
+        let headers = [("content-type", PROTOBUF), ("content-encoding", encoding)];
+        let answer = server.post("/v1/logs", &headers, two.clone()).await;
+        assert_eq!(answer.status, 200, "{encoding}");
+        let headers = [("grpc-encoding", encoding)];
+        let answer = call(server.grpc, EXPORT_LOGS, &headers, frame(true, &two)).await;
+        assert_eq!(answer.status.code(), Code::Ok, "{encoding}");
+    }
+    assert_eq!(accepted_rows(&server.status().await), 8);
+}
+
 /// Scenario: content types that are not OTLP, or none.
 /// Guarantees: 415 with a status that names the right ones; parameters and case of a right one do not matter.
 #[tokio::test]
