@@ -15,7 +15,9 @@ pub enum MemoryError {
     Full {
         /// Bytes asked for.
         wanted: u64,
-        /// Bytes reserved at that moment.
+        /// Bytes that the growing reservation held already.
+        held: u64,
+        /// Bytes reserved at that moment, by all.
         reserved: u64,
         /// The budget's size.
         limit: u64,
@@ -33,6 +35,23 @@ impl MemoryError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, MemoryError::Full { .. })
+    }
+
+    /// The same failure of a request that holds `beside` bytes in another reservation: what would not fit if nobody
+    /// else held any never fits.
+    #[must_use]
+    pub fn holding(self, beside: u64) -> MemoryError {
+        match self {
+            MemoryError::Full {
+                wanted,
+                held,
+                limit,
+                ..
+            } if wanted.saturating_add(held).saturating_add(beside) > limit => {
+                MemoryError::NeverFits { limit }
+            }
+            other => other,
+        }
     }
 }
 
@@ -130,6 +149,7 @@ impl Reservation {
             })
             .map_err(|reserved| MemoryError::Full {
                 wanted: more,
+                held: self.bytes,
                 reserved,
                 limit: shared.limit,
             })?;
@@ -186,13 +206,17 @@ mod tests {
             budget.reserve(50).unwrap_err(),
             MemoryError::Full {
                 wanted: 50,
+                held: 0,
                 reserved: 60,
                 limit: 100
             }
         );
         assert!(!budget.reserve(101).unwrap_err().is_retryable());
         let second = budget.reserve(40).unwrap();
-        assert!(first.grow_to(61).unwrap_err().is_retryable());
+        let full = first.grow_to(61).unwrap_err();
+        assert!(full.is_retryable());
+        assert!(full.clone().holding(39).is_retryable());
+        assert!(!full.holding(40).is_retryable());
         first.absorb(second);
         assert_eq!((first.bytes(), budget.reserved()), (100, 100));
         first.shrink_to(10);

@@ -12,3 +12,6 @@ mod support;
 
 mod agents;
 mod stopping;
+mod auth;
+mod discovery;
+mod refusals;

@@ -1,17 +1,14 @@
 //! Request bodies: admitted by bytes as they arrive, decompressed within the limit.
 
 use std::io::{self, Write};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use super::refusal::Refusal;
-use super::status;
 use crate::memory::{Budget, Reservation};
 use crate::telemetry::Reason;
 
@@ -21,7 +18,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Bodies up to this size are decompressed where they arrive.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// How an HTTP body is compressed.
+/// How a body, or a gRPC message, is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
@@ -35,7 +32,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The compression that a `content-encoding` names.
+    /// The compression that a `content-encoding` or `grpc-encoding` names.
     ///
     /// # Errors
     /// [`Refusal`] when it is not supported.
@@ -48,7 +45,7 @@ impl Compression {
             "zstd" => Ok(Compression::Zstd),
             _ => Err(Refusal::new(
                 Reason::UnsupportedCompression,
-                "this content-encoding is not supported; use gzip, zstd, deflate or identity",
+                "this compression is not supported; use gzip, zstd, deflate or identity",
             )),
         }
     }
@@ -61,15 +58,32 @@ impl Compression {
 /// # Errors
 /// [`Refusal`]: too large, no memory, not decompressible, or cut off.
 pub async fn read(
-    mut body: Body,
+    body: Body,
     compression: Compression,
     max_bytes: usize,
     budget: &Budget,
 ) -> Result<(Bytes, Reservation), Refusal> {
-    if body.size_hint().lower() > max_bytes as u64 {
+    let (received, reservation) = receive(body, max_bytes, 0, budget).await?;
+    if compression == Compression::Identity {
+        return Ok((received, reservation));
+    }
+    inflate(received, reservation, compression, max_bytes, budget).await
+}
+
+/// Collects a body as it is, at most `max_bytes` and `framing_bytes` around them.
+///
+/// # Errors
+/// [`Refusal`]: too large, no memory, or cut off.
+pub(super) async fn receive(
+    mut body: Body,
+    max_bytes: usize,
+    framing_bytes: usize,
+    budget: &Budget,
+) -> Result<(Bytes, Reservation), Refusal> {
+    let mut received = Bounded::new(max_bytes, framing_bytes, budget);
+    if body.size_hint().lower() > received.capacity() as u64 {
         return Err(Refusal::body_too_large(max_bytes));
     }
-    let mut received = Bounded::new(max_bytes, budget);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Refusal::new(
@@ -81,18 +95,33 @@ pub async fn read(
             received.append(data)?;
         }
     }
-    if compression == Compression::Identity {
-        return Ok(received.finish());
-    }
-    let output = Bounded::new(max_bytes, budget);
-    let inflated = if received.bytes.len() <= INLINE_BYTES_MAX {
-        decompress(&received.bytes, compression, output)
-    } else {
-        tokio::task::spawn_blocking(move || decompress(&received.bytes, compression, output))
-            .await
-            .unwrap_or_else(|_| Err(Refusal::new(Reason::Internal, "decompression failed")))
+    Ok(received.finish())
+}
+
+/// Decompresses a body to at most `max_bytes`; `reservation` covers the compressed form and is given back.
+///
+/// # Errors
+/// [`Refusal`]: too large, no memory, or not decompressible.
+pub(super) async fn inflate(
+    compressed: Bytes,
+    reservation: Reservation,
+    compression: Compression,
+    max_bytes: usize,
+    budget: &Budget,
+) -> Result<(Bytes, Reservation), Refusal> {
+    let is_small = compressed.len() <= INLINE_BYTES_MAX;
+    let output = Bounded::new(max_bytes, 0, budget);
+    let work = move || {
+        let inflated = decompress(&compressed, compression, output);
+        drop(reservation);
+        inflated.map(Bounded::finish)
     };
-    inflated.map(Bounded::finish)
+    if is_small {
+        return work();
+    }
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(Reason::Internal, "decompression failed")))
 }
 
 fn decompress(
@@ -125,6 +154,7 @@ fn decompress(
 struct Bounded {
     bytes: Vec<u8>,
     max_bytes: usize,
+    framing_bytes: usize,
     reservation: Reservation,
     refusal: Option<Refusal>,
 }
@@ -133,18 +163,23 @@ impl Bounded {
     /// Memory is reserved this far ahead.
     const STEP_BYTES: u64 = 16 << 10;
 
-    fn new(max_bytes: usize, budget: &Budget) -> Bounded {
+    fn new(max_bytes: usize, framing_bytes: usize, budget: &Budget) -> Bounded {
         Bounded {
             bytes: Vec::new(),
             max_bytes,
+            framing_bytes,
             reservation: budget.empty(),
             refusal: None,
         }
     }
 
+    fn capacity(&self) -> usize {
+        self.max_bytes + self.framing_bytes
+    }
+
     fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
         let len = self.bytes.len() + data.len();
-        if len > self.max_bytes {
+        if len > self.capacity() {
             return Err(Refusal::body_too_large(self.max_bytes));
         }
         if len as u64 > self.reservation.bytes() {
@@ -172,51 +207,5 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A gRPC request's body that reserves memory for its bytes while they wait to become a message.
-pub(super) struct AdmittedBody {
-    body: Body,
-    reservation: Reservation,
-}
-
-impl AdmittedBody {
-    pub(super) fn new(body: Body, budget: &Budget) -> AdmittedBody {
-        AdmittedBody {
-            body,
-            reservation: budget.empty(),
-        }
-    }
-}
-
-impl HttpBody for AdmittedBody {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(context));
-        Poll::Ready(frame.map(|frame| {
-            let frame = frame?;
-            if let Some(data) = frame.data_ref() {
-                let bytes = this.reservation.bytes() + data.len() as u64;
-                this.reservation
-                    .grow_to(bytes)
-                    .map_err(|error| status::to_grpc(&error.into()))?;
-            }
-            Ok(frame)
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

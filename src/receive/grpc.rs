@@ -1,35 +1,39 @@
 //! OTLP/gRPC: unary `Export` for the three signals, beside health, reflection and the admin service.
 //!
-//! The messages are taken as raw bytes: decoding them into structs first would cost more than all the rest. tonic does
-//! the framing and the decompression; this module puts its answers into OTLP's words where they differ.
+//! The message is taken as raw bytes: decoding it into structs first would cost more than all the rest. Its frame is
+//! read here and not by tonic, so that one set of limits, memory reservations and decompressors holds for both protocols.
 //!
 //! Source: OTLP 1.x, "OTLP/gRPC"; gRPC over HTTP/2.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{Buf as _, Bytes};
-use http::{Request, header};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::{Grpc, UnaryService};
-use tonic::{Code, Status};
 use tower::Service;
 
-use super::body::AdmittedBody;
+use super::body::{self, Compression};
 use super::intake::{Export, Intake};
 use super::refusal::Refusal;
 use super::status::{self, ExportResponse};
 use crate::decode::Encoding;
-use crate::memory::{Budget, Reservation};
+use crate::memory::Reservation;
 use crate::signal::{Protocol, Signal};
 use crate::telemetry::{Client, Reason};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// What stands before each message: whether it is compressed, and its length.
+const FRAME_HEAD_BYTES: usize = 5;
 
 /// The longest `user-agent` that is kept for the log.
 const USER_AGENT_BYTES_MAX: usize = 200;
@@ -52,17 +56,28 @@ pub fn signal_of(path: &str) -> Option<Signal> {
         .find(|signal| export_path(*signal) == path)
 }
 
-/// The routes of the three `Export` methods.
-pub fn routes(intake: &Arc<Intake>) -> Router {
-    Signal::ALL
-        .into_iter()
-        .fold(Router::new(), |router, signal| {
-            let service = ExportService {
-                signal,
-                intake: Arc::clone(intake),
-            };
-            router.route_service(export_path(signal), service)
-        })
+/// Adds the three `Export` methods to the other services, and the answer to every method that does not exist.
+pub fn with_exports(services: Router, intake: &Arc<Intake>) -> Router {
+    let mut router = services;
+    for signal in Signal::ALL {
+        let service = ExportService {
+            signal,
+            intake: Arc::clone(intake),
+        };
+        router = router.route_service(export_path(signal), service);
+    }
+    let intake = Arc::clone(intake);
+    router.fallback(move |request: Request<Body>| async move { unknown_method(&intake, &request) })
+}
+
+fn unknown_method(intake: &Intake, request: &Request<Body>) -> Response {
+    let refusal = Refusal::new(
+        Reason::UnknownPath,
+        "there is no such method; OTLP/gRPC is Export of opentelemetry.proto.collector.logs.v1.LogsService, \
+         .trace.v1.TraceService and .metrics.v1.MetricsService",
+    );
+    intake.refuse(None, Protocol::Grpc, &refusal, &client(request));
+    status::to_grpc_response(&refusal)
 }
 
 /// Who sent a request, as its headers and its connection say.
@@ -93,151 +108,95 @@ impl Service<Request<Body>> for ExportService {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let ExportService { signal, intake } = self.clone();
-        Box::pin(async move {
-            let client = client(&request);
-            let codec = RawCodec {
-                budget: intake.budget.clone(),
-            };
-            let reached = Arc::new(AtomicBool::new(false));
-            let export = ExportMethod {
+        Box::pin(async move { Ok(export(signal, &intake, request).await) })
+    }
+}
+
+async fn export(signal: Signal, intake: &Arc<Intake>, request: Request<Body>) -> Response {
+    let client = client(&request);
+    let outcome = match read_message(request, intake).await {
+        Ok((body, body_reservation)) => {
+            let export = Export {
                 signal,
-                intake: Arc::clone(&intake),
-                client: client.clone(),
-                reached: Arc::clone(&reached),
+                protocol: Protocol::Grpc,
+                encoding: Encoding::Protobuf,
+                body,
+                body_reservation,
+                client,
             };
-            let request = request.map(|body| AdmittedBody::new(body, &intake.budget));
-            let response = Grpc::new(codec)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-                .accept_compressed(CompressionEncoding::Deflate)
-                .max_decoding_message_size(intake.max_body_bytes)
-                .unary(export, request)
-                .await;
-            let response = response.map(Body::new);
-            if reached.load(Ordering::Relaxed) {
-                return Ok(response); // What went wrong behind that point was counted there.
-            }
-            Ok(settle(response, signal, &intake, &client))
-        })
-    }
-}
-
-/// Puts the failures that tonic found before a request reached us into OTLP's words, and counts them.
-///
-/// tonic calls an oversize message OUT_OF_RANGE, which OTLP clients retry for ever, and broken framing INTERNAL.
-fn settle(response: Response, signal: Signal, intake: &Intake, client: &Client) -> Response {
-    let Some(status) = Status::from_header_map(response.headers()) else {
-        return response;
-    };
-    let message = status.message();
-    let refusal = match status.code() {
-        Code::Ok => return response,
-        Code::OutOfRange => Refusal::body_too_large(intake.max_body_bytes),
-        Code::ResourceExhausted if message.starts_with("Error decompressing") => {
-            Refusal::body_too_large(intake.max_body_bytes)
+            intake.accept(export).await
         }
-        Code::ResourceExhausted => Refusal::new(Reason::RowsTooLarge, message),
-        Code::Unavailable => Refusal::new(Reason::MemoryFull, message),
-        Code::Unimplemented => Refusal::new(Reason::UnsupportedCompression, message),
-        Code::Internal | Code::InvalidArgument => Refusal::new(Reason::Malformed, message),
-        _ => Refusal::new(Reason::Incomplete, message),
+        Err(refusal) => {
+            intake.refuse(Some(signal), Protocol::Grpc, &refusal, &client);
+            Err(refusal)
+        }
     };
-    intake.refuse(Some(signal), Protocol::Grpc, &refusal, client);
+    match outcome {
+        Ok(rejections) => accepted(&ExportResponse::new(signal, &rejections)),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// Reads the call's only message and decompresses it.
+async fn read_message(
+    request: Request<Body>,
+    intake: &Intake,
+) -> Result<(Bytes, Reservation), Refusal> {
+    let malformed = |what: &str| Err(Refusal::new(Reason::Malformed, what));
+    let encoding = request.headers().get(GRPC_ENCODING);
+    // A value that is not text is not one of ours either.
+    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
+    let compression = Compression::parse(encoding)?;
+    let max_bytes = intake.max_body_bytes;
+    let body = request.into_body();
+    let (framed, reservation) =
+        body::receive(body, max_bytes, FRAME_HEAD_BYTES, &intake.budget).await?;
+    let Some((&[is_compressed, ref length @ ..], message)) =
+        framed.split_first_chunk::<FRAME_HEAD_BYTES>()
+    else {
+        return malformed("the call carries no message");
+    };
+    match u64::from(u32::from_be_bytes(*length)).cmp(&(message.len() as u64)) {
+        std::cmp::Ordering::Less => return malformed("the call carries more than one message"),
+        std::cmp::Ordering::Greater => return malformed("the call ends inside its message"),
+        std::cmp::Ordering::Equal => {}
+    }
+    let message = framed.slice(FRAME_HEAD_BYTES..);
+    match (is_compressed, compression) {
+        (0, _) => Ok((message, reservation)),
+        (1, Compression::Identity) => {
+            malformed("the message is compressed, and grpc-encoding does not say how")
+        }
+        (1, _) => body::inflate(message, reservation, compression, max_bytes, &intake.budget).await,
+        _ => malformed("the message's compression flag is neither 0 nor 1"),
+    }
+}
+
+/// The one message of the answer, and the trailers that say OK.
+fn accepted(response: &ExportResponse) -> Response {
+    let message = response.encode_to_vec();
+    let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + message.len());
+    framed.put_u8(0);
+    // The longest answer is a few hundred bytes.
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.put_slice(&message);
+    let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+    let body = Full::new(framed.freeze()).with_trailers(async { Some(Ok(trailers)) });
+    let mut response = Response::new(Body::new(body));
+    let content_type = HeaderValue::from_static("application/grpc");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let mut response = status::to_grpc_response(refusal);
     if refusal.reason == Reason::UnsupportedCompression {
-        return response; // It carries grpc-accept-encoding, which tells the client what to use instead.
+        let accepted = HeaderValue::from_static("gzip,zstd,deflate,identity");
+        response
+            .headers_mut()
+            .insert(GRPC_ACCEPT_ENCODING, accepted);
     }
-    status::to_grpc_response(&refusal)
-}
-
-struct ExportMethod {
-    signal: Signal,
-    intake: Arc<Intake>,
-    client: Client,
-    /// Set once a message came this far.
-    reached: Arc<AtomicBool>,
-}
-
-impl UnaryService<Message> for ExportMethod {
-    type Response = ExportResponse;
-    type Future = std::pin::Pin<
-        Box<dyn Future<Output = Result<tonic::Response<ExportResponse>, Status>> + Send>,
-    >;
-
-    fn call(&mut self, request: tonic::Request<Message>) -> Self::Future {
-        self.reached.store(true, Ordering::Relaxed);
-        let message = request.into_inner();
-        let signal = self.signal;
-        let intake = Arc::clone(&self.intake);
-        let export = Export {
-            signal,
-            protocol: Protocol::Grpc,
-            encoding: Encoding::Protobuf,
-            body: message.bytes,
-            body_reservation: message.reservation,
-            client: self.client.clone(),
-        };
-        Box::pin(async move {
-            match intake.accept(export).await {
-                Ok(rejections) => {
-                    let response = ExportResponse::new(signal, &rejections);
-                    Ok(tonic::Response::new(response))
-                }
-                Err(refusal) => Err(status::to_grpc(&refusal)),
-            }
-        })
-    }
-}
-
-/// One message, decompressed and not decoded.
-struct Message {
-    bytes: Bytes,
-    reservation: Reservation,
-}
-
-/// Hands messages over as they are; answers with an [`ExportResponse`].
-#[derive(Clone)]
-struct RawCodec {
-    budget: Budget,
-}
-
-impl Codec for RawCodec {
-    type Encode = ExportResponse;
-    type Decode = Message;
-    type Encoder = ResponseEncoder;
-    type Decoder = RawCodec;
-
-    fn encoder(&mut self) -> ResponseEncoder {
-        ResponseEncoder
-    }
-
-    fn decoder(&mut self) -> RawCodec {
-        self.clone()
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Message;
-    type Error = Status;
-
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Message>, Status> {
-        let len = source.remaining();
-        let reservation = self.budget.reserve(len as u64);
-        let reservation = reservation.map_err(|error| status::to_grpc(&error.into()))?;
-        Ok(Some(Message {
-            bytes: source.copy_to_bytes(len),
-            reservation,
-        }))
-    }
-}
-
-struct ResponseEncoder;
-
-impl Encoder for ResponseEncoder {
-    type Item = ExportResponse;
-    type Error = Status;
-
-    fn encode(&mut self, response: ExportResponse, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let encoded = response.encode(into);
-        encoded.map_err(|error| Status::internal(error.to_string()))
-    }
+    response
 }

@@ -86,7 +86,8 @@ impl Intake {
         } = export;
         let bytes = body.len();
         let outcome = match self.decode(signal, encoding, body).await {
-            Ok(rows) => self.keep(rows),
+            Ok(Ok(rows)) => self.keep(rows),
+            Ok(Err(error)) => Err(refusal(error, &body_reservation)),
             Err(refusal) => Err(refusal),
         };
         drop(body_reservation);
@@ -120,7 +121,7 @@ impl Intake {
         signal: Signal,
         encoding: Encoding,
         body: Bytes,
-    ) -> Result<Rows, Refusal> {
+    ) -> Result<Result<Rows, DecodeError>, Refusal> {
         let received = received_unix_nano();
         let reservation = self.budget.empty();
         if body.len() <= INLINE_DECODE_BYTES_MAX {
@@ -130,23 +131,20 @@ impl Intake {
                 &body,
                 received,
                 reservation,
-            )?);
+            ));
         }
         let Ok(_turn) = self.decoders.acquire().await else {
             return Err(Refusal::new(Reason::Internal, "the decoders are closed"));
         };
-        let decoding: Result<Result<Rows, DecodeError>, _> =
-            tokio::task::spawn_blocking(move || {
-                decode::decode(signal, encoding, &body, received, reservation)
-            })
-            .await;
-        match decoding {
-            Ok(decoded) => Ok(decoded?),
-            Err(_) => Err(Refusal::new(
+        let decoding = tokio::task::spawn_blocking(move || {
+            decode::decode(signal, encoding, &body, received, reservation)
+        });
+        decoding.await.map_err(|_| {
+            Refusal::new(
                 Reason::Internal,
                 "decoding this request failed inside otlake; this is a bug, please report it",
-            )),
-        }
+            )
+        })
     }
 
     fn keep(&self, rows: Rows) -> Result<(u64, Rejections), Refusal> {
@@ -156,6 +154,14 @@ impl Intake {
             self.queue.push(rows)?;
         }
         Ok((count, rejections))
+    }
+}
+
+/// A request that could not be decoded. Its own body does not count as memory that others may give back.
+fn refusal(error: DecodeError, body: &Reservation) -> Refusal {
+    match error {
+        DecodeError::Memory(error) => error.holding(body.bytes()).into(),
+        malformed => malformed.into(),
     }
 }
 

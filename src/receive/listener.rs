@@ -69,7 +69,8 @@ impl Drop for Counted {
 
 /// Serves `router` on `listener` until `stop` turns true; then lets requests in flight end.
 ///
-/// A full house waits in the system's backlog: accepting stops until a connection closes.
+/// A full house waits in the system's backlog: accepting stops until a connection closes. The permit is taken after
+/// the connection, so that a listener that nobody uses keeps none from the other.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -80,10 +81,10 @@ pub async fn serve(
     let builder = builder(&limits);
     loop {
         let next = async {
-            let permit = Arc::clone(&limits.permits).acquire_owned().await;
-            (permit, listener.accept().await)
+            let accepted = listener.accept().await;
+            (accepted, Arc::clone(&limits.permits).acquire_owned().await)
         };
-        let (permit, accepted) = tokio::select! {
+        let (accepted, permit) = tokio::select! {
             next = next => next,
             _ = stop.wait_for(|stop| *stop) => break,
         };

@@ -76,7 +76,7 @@ pub fn grpc(
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    let router = routes.into_axum_router().merge(grpc::routes(intake));
+    let router = grpc::with_exports(routes.into_axum_router(), intake);
     Ok(behind(router, gate, intake, Protocol::Grpc, http_port))
 }
 

@@ -1,6 +1,8 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
 pub mod load;
+pub mod raw;
+pub mod telemetry;
 
 use std::fs;
 use std::net::SocketAddr;
