@@ -11,3 +11,4 @@
 mod support;
 
 mod agents;
+mod protocols;

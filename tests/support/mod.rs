@@ -1,5 +1,8 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
+pub mod otlp;
+pub mod sample;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
