@@ -11,4 +11,5 @@
 mod support;
 
 mod agents;
+mod golden;
 mod protocols;
