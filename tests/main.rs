@@ -11,5 +11,6 @@
 mod support;
 
 mod agents;
+mod decode;
 mod golden;
 mod protocols;

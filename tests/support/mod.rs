@@ -1,5 +1,6 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
+pub mod arbitrary;
 pub mod otlp;
 pub mod sample;
 
