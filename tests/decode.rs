@@ -1,7 +1,8 @@
 //! The decoders: protobuf and JSON agree, and no bytes make them panic.
 
-use otlake::decode::{DecodeError, Encoding, decode};
+use otlake::decode::{DecodeError, Encoding, VALUE_DEPTH_MAX, decode};
 use otlake::memory::Budget;
+use otlake::proto::common::v1::AnyValue;
 use otlake::proto::logs::v1::LogRecord;
 use otlake::rows::{Rows, batch_bytes};
 use otlake::signal::{Signal, Table};
@@ -10,7 +11,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::support::arbitrary::{self, seeded};
-use crate::support::otlp::{Export, kv, resource, text};
+use crate::support::otlp::{Export, array, int, kv, map, resource, text};
 use crate::support::sample;
 
 const RECEIVED: i64 = 1_700_000_000_000_000_000;
@@ -359,8 +360,8 @@ fn repeated_scalars_are_accepted_packed_and_unpacked() {
     assert_same(&packed, &unpacked);
 }
 
-/// Scenario: resource and scope stand in several parts, as concatenated messages have it.
-/// Guarantees: the parts are merged, as protobuf asks.
+/// Scenario: a message field of each sort stands in several parts, as concatenated messages have it.
+/// Guarantees: the parts are merged, as protobuf asks; no record of the earlier part vanishes.
 #[test]
 fn messages_in_several_parts_are_merged() {
     let resource_part =
@@ -399,6 +400,39 @@ fn messages_in_several_parts_are_merged() {
     let whole = protobuf(Signal::Logs, &field(1, &whole.concat())).unwrap();
     assert_eq!(whole.rows(), 1);
     assert_same(&whole, &merged);
+}
+
+/// A log whose attribute nests `depth` values, the innermost one an integer or a list or map without entries.
+fn nested(depth: usize, innermost: Option<AnyValue>, in_map: bool) -> Export {
+    let value = (1..depth).fold(innermost, |value, _| match in_map {
+        true => map(vec![kv("k", value)]),
+        false => array([value]),
+    });
+    let log = LogRecord {
+        attributes: vec![kv("k", value)],
+        ..LogRecord::default()
+    };
+    Export::logs(resource(vec![]), Default::default(), vec![log])
+}
+
+/// Scenario: attribute values as deep as is allowed, and one deeper, in lists and in maps.
+/// Guarantees: the encodings agree on the bound, whatever the innermost value is.
+#[test]
+fn the_depth_bound_is_the_same_in_every_encoding() {
+    for in_map in [false, true] {
+        for innermost in [int(1), None, array([]), map(vec![])] {
+            let deepest = nested(VALUE_DEPTH_MAX, innermost.clone(), in_map);
+            assert_eq!(
+                decode_all_ways(&deepest).unwrap().rows(),
+                1,
+                "{innermost:?}"
+            );
+        }
+        let too_deep = nested(VALUE_DEPTH_MAX + 1, int(1), in_map);
+        decode_all_ways(&too_deep).unwrap_err();
+        let too_deep = nested(VALUE_DEPTH_MAX + 1, array([]), in_map);
+        decode_all_ways(&too_deep).unwrap_err();
+    }
 }
 
 /// Scenario: strings that are not UTF-8, in a name and in an attribute.
