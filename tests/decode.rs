@@ -400,6 +400,19 @@ fn messages_in_several_parts_are_merged() {
     let whole = protobuf(Signal::Logs, &field(1, &whole.concat())).unwrap();
     assert_eq!(whole.rows(), 1);
     assert_same(&whole, &merged);
+
+    for (kind, table) in [
+        (5, Table::Gauge),
+        (7, Table::Sum),
+        (9, Table::Histogram),
+        (10, Table::ExpHistogram),
+        (11, Table::Summary),
+    ] {
+        let part = field(kind, &field(1, &[]));
+        let metric = [part.clone(), part].concat();
+        let rows = protobuf(Signal::Metrics, &field(1, &field(2, &field(2, &metric)))).unwrap();
+        assert_eq!(rows.rows(), 2, "{table}");
+    }
 }
 
 /// A log whose attribute nests `depth` values, the innermost one an integer or a list or map without entries.
