@@ -14,3 +14,4 @@ mod agents;
 mod decode;
 mod golden;
 mod protocols;
+mod seal_queue;
