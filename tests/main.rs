@@ -11,7 +11,11 @@
 mod support;
 
 mod agents;
-mod stopping;
 mod auth;
+mod decode;
 mod discovery;
+mod golden;
+mod protocols;
 mod refusals;
+mod seal_queue;
+mod stopping;

@@ -261,6 +261,12 @@ impl SealSequence {
         })
     }
 
+    /// The number of the next seal.
+    #[must_use]
+    pub fn next(&self) -> SealId {
+        self.next
+    }
+
     /// Makes sure that no later run uses `id`.
     fn reserve(&mut self, id: SealId) -> io::Result<()> {
         if id >= self.reserved {

@@ -1,7 +1,10 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
+pub mod arbitrary;
 pub mod load;
+pub mod otlp;
 pub mod raw;
+pub mod sample;
 pub mod telemetry;
 
 use std::fs;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 
-use serde::de::{Error, MapAccess, SeqAccess};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess};
 
 use super::Source;
 use super::read::{Field, List, Message, ReadMessage};
@@ -228,15 +228,26 @@ impl<'a> List<'a> for ArrayValue<'_, 'a> {
     const EXPECTED: &'static str = "a list of attribute values";
 
     fn next<A: SeqAccess<'a>>(&mut self, items: &mut A) -> Result<bool, A::Error> {
-        check_depth(self.depth)?;
         let mut value = AnyValue::new(self.source, self.depth);
         // A null in place of a value is an empty one: it keeps the places of the others.
-        if items.next_element_seed(ReadMessage(&mut value))?.is_none() {
+        if items.next_element_seed(ReadItem(&mut value))?.is_none() {
             return Ok(false);
         }
         self.source.count_part()?;
         self.items.push(value.value);
         Ok(true)
+    }
+}
+
+/// Reads an item of a list, where there is one: a list without items nests no deeper than itself.
+struct ReadItem<'m, 's, 'a>(&'m mut AnyValue<'s, 'a>);
+
+impl<'a> DeserializeSeed<'a> for ReadItem<'_, '_, 'a> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<bool, D::Error> {
+        check_depth(self.0.depth)?;
+        ReadMessage(self.0).deserialize(deserializer)
     }
 }
 
@@ -276,7 +287,6 @@ impl<'a> List<'a> for KeyValues<'_, 'a> {
     const EXPECTED: &'static str = "a list of attributes";
 
     fn next<A: SeqAccess<'a>>(&mut self, items: &mut A) -> Result<bool, A::Error> {
-        check_depth(self.depth)?;
         let mut entry = KeyValue {
             key: Cow::default(),
             value: AnyValue::new(self.source, self.depth),
@@ -308,6 +318,7 @@ impl<'a> Message<'a> for KeyValue<'_, 'a> {
         match name {
             "key" => self.key = field.text()?,
             "value" => {
+                check_depth(self.value.depth)?;
                 self.value.value = Value::Empty;
                 field.message(&mut self.value)?;
             }

@@ -47,29 +47,42 @@ impl<'a> SignalDecoder<'a> for Decoder<'a, '_> {
         metadata.clear();
         let mut metric = MetricFields::default();
         let mut data = None;
+        let mut further = Vec::new();
         let mut fields = Fields::new(record);
         while let Some((number, value)) = fields.next()? {
             match number {
                 1 => metric.name = value.text()?,
                 2 => metric.description = value.text()?,
                 3 => metric.unit = value.text()?,
-                // The data is a oneof: of several the last one counts.
-                5 | 7 | 9 | 10 | 11 => data = Some((number, value.bytes()?)),
+                // The data is a oneof: of several kinds the last one counts. The parts of one kind are merged.
+                5 | 7 | 9 | 10 | 11 => match data {
+                    Some((kind, _)) if kind == number => {
+                        further.push(value.bytes()?);
+                        check_list(further.len(), LIST_ITEMS_MAX)?;
+                    }
+                    _ => {
+                        data = Some((number, value.bytes()?));
+                        further.clear();
+                    }
+                },
                 12 => metadata.push(value.bytes()?)?,
                 _ => {}
             }
         }
-        let Some((kind, data)) = data else {
+        let Some((kind, first)) = data else {
             return Ok(()); // A metric without data has no points, so no rows.
         };
-        metric.kind = metric_kind(kind, data)?;
+        let parts = std::iter::once(first).chain(further);
+        metric.kind = metric_kind(kind, parts.clone())?;
         metric.metadata = metadata.write()?;
         self.rows.set_metric(&metric);
         let kind = metric.kind;
-        let mut points = Fields::new(data);
-        while let Some((number, value)) = points.next()? {
-            if number == 1 {
-                self.point(kind, value.bytes()?)?;
+        for part in parts {
+            let mut points = Fields::new(part);
+            while let Some((number, value)) = points.next()? {
+                if number == 1 {
+                    self.point(kind, value.bytes()?)?;
+                }
             }
         }
         Ok(())
@@ -77,10 +90,14 @@ impl<'a> SignalDecoder<'a> for Decoder<'a, '_> {
 }
 
 /// What the metric's data says beside its points: they may stand before it.
-fn metric_kind(kind: u32, data: &[u8]) -> Result<MetricKind, DecodeError> {
+fn metric_kind<'a>(
+    kind: u32,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> Result<MetricKind, DecodeError> {
     let (mut aggregation_temporality, mut is_monotonic) = (0, false);
-    if matches!(kind, 7 | 9 | 10) {
-        let mut fields = Fields::new(data);
+    let parts = parts.filter(|_| matches!(kind, 7 | 9 | 10));
+    for part in parts {
+        let mut fields = Fields::new(part);
         while let Some((number, value)) = fields.next()? {
             match number {
                 2 => aggregation_temporality = value.int32()?,
