@@ -13,4 +13,5 @@ mod support;
 mod agents;
 mod auth;
 mod discovery;
+mod limits;
 mod refusals;
