@@ -138,8 +138,8 @@ async fn health_is_told_for_each_service() {
     assert_eq!(unknown.code(), Code::NotFound);
 }
 
-/// Scenario: probes over HTTP, before and at the stop.
-/// Guarantees: `/healthz` is ok and `/readyz` ready while rows reach the lake; other methods are not taken.
+/// Scenario: probes over HTTP of a server that is well.
+/// Guarantees: `/healthz` is ok and `/readyz` ready; POST is not taken.
 #[tokio::test]
 async fn probes_answer_over_http() {
     let server = Server::start();

@@ -15,6 +15,7 @@ mod auth;
 mod decode;
 mod discovery;
 mod golden;
+mod limits;
 mod protocols;
 mod refusals;
 mod seal_queue;

@@ -9,7 +9,7 @@ use super::error::LakeError;
 use super::{Catalog, LakeConfig, extensions};
 
 /// Memory that DuckDB may use for publishing and merging; more goes to temporary files.
-const WRITER_MEMORY_MAX: &str = "256MB";
+const WRITER_MEMORY_MAX: &str = "1GB";
 
 /// Threads of the writing DuckDB: merging must leave room for receiving.
 const WRITER_THREADS: i64 = 2;
@@ -86,6 +86,8 @@ fn open(settings: Config, spill: &Path) -> Result<Connection, LakeError> {
     // Extensions are loaded by us, by path; DuckDB must not go to the network for one behind our back.
     let settings = settings
         .with("autoinstall_known_extensions", "false")
+        // The cache keeps what was read of every file, merged and removed ones too: 0.7 MB a seal, up to the limit.
+        .and_then(|settings| settings.with("enable_external_file_cache", "false"))
         .and_then(|settings| settings.with("autoload_known_extensions", "true"))
         .and_then(|settings| settings.with("temp_directory", spill.to_string_lossy()))
         .map_err(LakeError::duckdb("configure DuckDB"))?;

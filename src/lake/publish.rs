@@ -26,7 +26,13 @@ pub struct Lake {
     writer: WriterId,
     /// `None` after a failure: what state the connection is in is unknown then, so the next attempt opens another.
     connection: Option<Connection>,
+    /// Seals published through `connection`.
+    connection_seals: u32,
 }
+
+/// DuckLake keeps a little of every snapshot it saw in memory, about 20 KB a seal, so the connection is renewed after
+/// this many seals: 20 MB, and an hour or more at one seal each few seconds.
+const CONNECTION_SEALS_MAX: u32 = 1000;
 
 impl Lake {
     /// Opens the lake, and makes it when neither catalog nor folder are there.
@@ -51,6 +57,7 @@ impl Lake {
             config: config.clone(),
             writer: writer.clone(),
             connection: Some(connection),
+            connection_seals: 0,
         })
     }
 
@@ -69,7 +76,11 @@ impl Lake {
     /// Nothing of the seal is visible after an error, or, when the connection broke in the commit, all of it is:
     /// calling again finds out.
     pub fn publish(&mut self, seal: &StagedSeal) -> Result<(), LakeError> {
+        if self.connection_seals >= CONNECTION_SEALS_MAX {
+            self.detach();
+        }
         let outcome = self.attach().and_then(|()| self.try_publish(seal));
+        self.connection_seals += 1;
         if outcome.is_err() {
             self.connection = None;
         }
@@ -106,7 +117,7 @@ impl Lake {
         self.connection.as_ref().ok_or(LakeError::NotAttached)
     }
 
-    /// Gives the connection up, after a failure that leaves its state unknown.
+    /// Gives the connection up: the next step opens another.
     pub(super) fn detach(&mut self) {
         self.connection = None;
     }
@@ -123,6 +134,7 @@ impl Lake {
             });
         }
         self.connection = Some(open_read_write(&self.config)?);
+        self.connection_seals = 0;
         Ok(())
     }
 

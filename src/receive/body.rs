@@ -1,11 +1,14 @@
 //! Request bodies: admitted by bytes as they arrive, decompressed within the limit.
 
 use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
-use http_body::Body as _;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::refusal::Refusal;
@@ -207,5 +210,69 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A body over HTTP/1.1 whose rest is read and forgotten when its handler has had enough.
+///
+/// A connection that is closed over unread bytes is reset, and the sender may lose the answer: it would take a refusal
+/// for a broken network and send again. Reading on is bounded in time and bytes.
+pub(super) struct LingeringBody {
+    body: Body,
+    ended: bool,
+}
+
+/// What is read and forgotten of one refused body.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+const LINGER_MAX: Duration = Duration::from_secs(3);
+
+impl LingeringBody {
+    pub(super) fn new(body: Body) -> LingeringBody {
+        LingeringBody { body, ended: false }
+    }
+}
+
+impl HttpBody for LingeringBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for LingeringBody {
+    fn drop(&mut self) {
+        if self.ended || self.body.is_end_stream() {
+            return;
+        }
+        let mut body = std::mem::take(&mut self.body);
+        let forget = async move {
+            let mut left = LINGER_BYTES_MAX;
+            while let Some(Ok(frame)) = body.frame().await {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(len) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        // Outside of the runtime there is no connection left either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(LINGER_MAX, forget));
+        }
     }
 }

@@ -16,6 +16,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::admin::AdminService;
 use super::auth::Gate;
+use super::body::LingeringBody;
 use super::grpc::{self, client};
 use super::http;
 use super::intake::Intake;
@@ -124,6 +125,7 @@ fn cors() -> CorsLayer {
 }
 
 async fn check_origin(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
+    let request = lingering(request);
     if let Err(refusal) = door
         .check_protocol(&request)
         .and_then(|()| door.gate.check_origin(request.headers()))
@@ -139,6 +141,15 @@ async fn check_origin(State(door): State<Door>, request: Request<Body>, next: Ne
         headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
     }
     response
+}
+
+/// Lets refusals reach senders that are still sending; HTTP/2 takes care of that itself, and who sends
+/// `Expect: 100-continue` waits for the answer.
+fn lingering(request: Request<Body>) -> Request<Body> {
+    if request.version() >= Version::HTTP_2 || request.headers().contains_key(header::EXPECT) {
+        return request;
+    }
+    request.map(|body| Body::new(LingeringBody::new(body)))
 }
 
 async fn check_token(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
@@ -188,7 +199,7 @@ impl Door {
         }
         let mut response = status::to_http(refusal, http::answer_encoding(request.headers()));
         if request.version() < Version::HTTP_2 {
-            // The body was not read, so the connection cannot serve another request.
+            // The body was not read by us, so the connection shall not serve another request.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
