@@ -9,7 +9,7 @@ use super::error::LakeError;
 use super::{Catalog, LakeConfig, extensions};
 
 /// Memory that DuckDB may use for publishing and merging; more goes to temporary files.
-const WRITER_MEMORY_MAX: &str = "1GB";
+const WRITER_MEMORY_MAX: &str = "256MB";
 
 /// Threads of the writing DuckDB: merging must leave room for receiving.
 const WRITER_THREADS: i64 = 2;
