@@ -390,7 +390,7 @@ fn concurrent_pushes_lose_and_double_nothing() {
             let (queue, budget) = (&queue, &budget);
             scope.spawn(move || {
                 for number in 0..REQUESTS {
-                    let first = pusher << 16 | number * RECORDS;
+                    let first = (pusher << 16) | (number * RECORDS);
                     let rows = rows_of(&request(Kind::Metrics, first, RECORDS), budget);
                     queue.push(rows).unwrap();
                     if number % 16 == pusher {
@@ -431,7 +431,7 @@ fn concurrent_pushes_lose_and_double_nothing() {
             .filter(|flags| flags >> 16 == pusher)
             .collect();
         let expected: Vec<u32> = (0..REQUESTS * RECORDS)
-            .map(|row| pusher << 16 | row)
+            .map(|row| (pusher << 16) | row)
             .collect();
         assert_eq!(own, expected);
     }
