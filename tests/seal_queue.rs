@@ -390,7 +390,7 @@ fn concurrent_pushes_lose_and_double_nothing() {
             let (queue, budget) = (&queue, &budget);
             scope.spawn(move || {
                 for number in 0..REQUESTS {
-                    let first = pusher << 16 | number * RECORDS;
+                    let first = (pusher << 16) | (number * RECORDS);
                     let rows = rows_of(&request(Kind::Metrics, first, RECORDS), budget);
                     queue.push(rows).unwrap();
                     if number % 16 == pusher {
@@ -431,11 +431,32 @@ fn concurrent_pushes_lose_and_double_nothing() {
             .filter(|flags| flags >> 16 == pusher)
             .collect();
         let expected: Vec<u32> = (0..REQUESTS * RECORDS)
-            .map(|row| pusher << 16 | row)
+            .map(|row| (pusher << 16) | row)
             .collect();
         assert_eq!(own, expected);
     }
     assert_eq!(budget.reserved(), 0);
+}
+
+/// Scenario: large single records of slightly different sizes come in, so many that they are put together.
+/// Guarantees: what their texts hold then is reserved, to the byte.
+#[test]
+fn memory_of_large_rows_put_together_stays_reserved() {
+    let dir = TempDir::new().unwrap();
+    let budget = Budget::new(1 << 30);
+    let queue = queue_in(&dir, u64::MAX, HOUR);
+    for number in 0..64 {
+        let text_len = 100_000 + 1_000 * number as usize;
+        let row = rows_of(&request(Kind::Logs { text_len }, number, 1), &budget);
+        queue.push(row).unwrap();
+    }
+    queue.cut_now();
+    let seal = queue.next_seal().unwrap().unwrap();
+    let [(Table::Logs, batches)] = &seal.tables[..] else {
+        panic!("{:?}", seal.rows());
+    };
+    assert_eq!(batches.len(), 1, "they are put together");
+    assert_eq!(budget.reserved(), batch_bytes(&batches[0]));
 }
 
 /// Scenario: one row waits for company that does not come.

@@ -82,6 +82,12 @@ impl TextColumn {
         Arc::new(array.expect("views point at whole texts inside the column's own buffer"))
     }
 
+    /// Gives back the memory that growing has taken ahead.
+    pub(super) fn shrink(&mut self) {
+        self.views.shrink_to_fit();
+        self.data.shrink_to_fit();
+    }
+
     fn intern_bytes(&mut self, text: &[u8]) -> Interned {
         if text.is_empty() {
             return Interned(None);

@@ -44,5 +44,7 @@ fn compact_column(parts: &[&ArrayRef]) -> ArrayRef {
             }
         }
     }
+    // What the batches held together was reserved: this one must not hold more.
+    column.shrink();
     column.finish()
 }

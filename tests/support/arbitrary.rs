@@ -155,16 +155,16 @@ fn scope() -> impl Strategy<Value = Option<InstrumentationScope>> {
     option::of(scope)
 }
 
-/// Up to three resources of up to three scopes of up to four records.
+/// A scope, its schema URL and its records.
+type ScopeGroup<T> = (Option<InstrumentationScope>, String, Vec<T>);
+
+/// A resource, its schema URL and its scopes.
+type ResourceGroup<T> = (Option<Resource>, String, Vec<ScopeGroup<T>>);
+
+/// Up to two resources of up to two scopes of up to three records.
 fn groups<T: std::fmt::Debug + Clone>(
     record: impl Strategy<Value = T> + Clone,
-) -> impl Strategy<
-    Value = Vec<(
-        Option<Resource>,
-        String,
-        Vec<(Option<InstrumentationScope>, String, Vec<T>)>,
-    )>,
-> {
+) -> impl Strategy<Value = Vec<ResourceGroup<T>>> {
     let scopes = vec((scope(), text(), vec(record, 0..4)), 0..3);
     vec((resource(), text(), scopes), 0..3)
 }
