@@ -95,7 +95,7 @@ pub enum RecordError {
     #[error("parent span id is neither empty nor 8 bytes")]
     BadParentSpanId,
     /// A time is beyond the year 2262, the last that 64-bit signed nanoseconds hold.
-    #[error("time is above 9223372036854775807 ns (year 2262)")]
+    #[error("time is above {TIME_MAX} ns (year 2262)")]
     TimeOutOfRange,
     /// A histogram's bucket counts do not match its bounds.
     #[error("bucket_counts is not one longer than explicit_bounds")]
@@ -249,12 +249,15 @@ impl Meter {
     }
 }
 
+/// The last time there is, Unix nanoseconds. One more would still fit 64 signed bits, but DuckDB reads that as infinity.
+const TIME_MAX: i64 = i64::MAX - 1;
+
 /// Checks a time of the wire: unsigned nanoseconds, stored as signed ones; 0 is null.
 fn time(unix_nano: u64) -> Result<Option<i64>, RecordError> {
     match i64::try_from(unix_nano) {
         Ok(0) => Ok(None),
-        Ok(nanos) => Ok(Some(nanos)),
-        Err(_) => Err(RecordError::TimeOutOfRange),
+        Ok(nanos) if nanos <= TIME_MAX => Ok(Some(nanos)),
+        _ => Err(RecordError::TimeOutOfRange),
     }
 }
 

@@ -305,26 +305,3 @@ fn metrics_are_of_all_kinds() {
     assert_eq!(kinds.len(), 5);
     assert!(exemplars > 20, "{exemplars}");
 }
-
-/// Measures the encoder: `cargo test --release -- --ignored --nocapture how_fast`.
-#[test]
-#[ignore = "a measurement"]
-fn how_fast_is_the_encoder() {
-    let catalog = catalog();
-    for signal in Signal::ALL {
-        let plan = Plan::new(5_000_000, 1000, vec![signal]);
-        let (mut encoder, mut out) = (Encoder::default(), BytesMut::new());
-        let (start, mut bytes) = (std::time::Instant::now(), 0);
-        for request in (0..).map_while(|index| plan.request(index)) {
-            encoder.encode(&catalog, &request, NOW, &mut out);
-            bytes += out.split().freeze().len();
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "{signal}: {:.2} M records/s, {:.0} MB/s, {:.0} bytes a record",
-            5.0 / seconds,
-            bytes as f64 / 1e6 / seconds,
-            bytes as f64 / 5e6
-        );
-    }
-}
