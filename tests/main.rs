@@ -11,10 +11,12 @@
 mod support;
 
 mod agents;
+mod architecture;
 mod auth;
 mod decode;
 mod discovery;
 mod golden;
+mod growth;
 mod limits;
 mod protocols;
 mod refusals;
