@@ -21,4 +21,5 @@ mod limits;
 mod protocols;
 mod refusals;
 mod seal_queue;
+mod sealing;
 mod stopping;
