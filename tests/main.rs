@@ -11,12 +11,18 @@
 mod support;
 
 mod agents;
+mod architecture;
 mod auth;
 mod decode;
 mod discovery;
 mod golden;
+mod growth;
+mod lake_down;
 mod limits;
 mod protocols;
+mod readers;
 mod refusals;
 mod seal_queue;
+mod sealing;
+mod starting;
 mod stopping;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::args::ServeArgs;
-use crate::config::{Auth, Config, OpenReason};
+use crate::config::{Auth, Config, LogFormat, OpenReason};
 use crate::daemon::{Addresses, Daemon};
 use crate::telemetry;
 
@@ -32,7 +32,17 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config))
+    let format = config.log.format;
+    runtime
+        .block_on(serve(config))
+        .or_else(|error| match format {
+            LogFormat::Human => Err(error),
+            // Whoever reads the log as JSON gets the reason as JSON too.
+            LogFormat::Json => {
+                tracing::error!(error = format!("{error:#}"), "failed");
+                Ok(ExitCode::FAILURE)
+            }
+        })
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
@@ -43,15 +53,15 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     daemon.wait_for_stop().await;
     let farewell = daemon.stop().await;
     if farewell.staged_seals_left > 0 {
-        eprintln!(
-            "{} seals are staged on disk and not in the lake yet; the next start publishes them",
-            farewell.staged_seals_left
+        tracing::warn!(
+            seals = farewell.staged_seals_left,
+            "seals are staged on disk and not in the lake yet; the next start publishes them"
         );
     }
     if farewell.rows_lost > 0 {
-        eprintln!(
-            "error: {} rows could not be written to disk and are lost",
-            farewell.rows_lost
+        tracing::error!(
+            rows = farewell.rows_lost,
+            "rows could not be written to disk and are lost"
         );
         return Ok(ExitCode::FAILURE);
     }

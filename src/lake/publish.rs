@@ -16,8 +16,12 @@ use super::error::LakeError;
 use super::maintain::Maintenance;
 use super::tables::{METADATA, SEALS, prepare, rows_column};
 use crate::seal::ledger::{LakeFiles, unix_ms};
-use crate::seal::staged::{StagedFile, StagedSeal, sync_dir};
+use crate::seal::staged::{StagedFile, StagedSeal, sync_dir, write_synced};
 use crate::signal::{SealId, Table, WriterId};
+
+/// A file in the lake's folder by which it is known.
+const MARKER: &str = "otlake.lake";
+const MARKER_TEXT: &[u8] = b"otlake knows this folder as its lake's by this file.\n";
 
 /// The lake, open for writing. There is one in a process, owned by the publisher's thread.
 pub struct Lake {
@@ -49,9 +53,12 @@ impl Lake {
                 }
             }
         }
-        check_data_folder(config)?;
+        if !config.data_path.is_dir() {
+            return Err(no_data_folder(config));
+        }
         let connection = open_read_write(config)?;
         prepare(&connection, config)?;
+        mark_data_folder(&connection, config)?;
         Ok(Lake {
             maintenance: Maintenance::new(config),
             config: config.clone(),
@@ -276,14 +283,40 @@ fn run(connection: &Connection, sql: &str, id: SealId, action: &str) -> Result<(
         .map_err(LakeError::duckdb(format!("{action} seal {id}")))
 }
 
+/// Whether the lake's folder is there, and not another one in its place: merging makes missing folders, and a volume
+/// that is not mounted leaves an empty one.
 fn check_data_folder(config: &LakeConfig) -> Result<(), LakeError> {
-    if config.data_path.is_dir() {
+    if config.data_path.join(MARKER).is_file() {
         return Ok(());
     }
-    Err(LakeError::NoDataFolder {
+    Err(no_data_folder(config))
+}
+
+/// Marks the lake's folder, unless an empty one is in the place of that with the lake's files.
+fn mark_data_folder(connection: &Connection, config: &LakeConfig) -> Result<(), LakeError> {
+    let marker = config.data_path.join(MARKER);
+    if marker.is_file() {
+        return Ok(());
+    }
+    let mut entries =
+        fs::read_dir(&config.data_path).map_err(LakeError::io("read", &config.data_path))?;
+    if entries.next().is_none() {
+        let sql = format!("SELECT count(*) {}", live_files_sql(&config.schema));
+        let files: i64 = connection
+            .query_row(&sql, [], |row| row.get(0))
+            .map_err(LakeError::duckdb("count the lake's files"))?;
+        if files > 0 {
+            return Err(no_data_folder(config));
+        }
+    }
+    write_synced(&marker, MARKER_TEXT).map_err(LakeError::io("write", &marker))
+}
+
+fn no_data_folder(config: &LakeConfig) -> LakeError {
+    LakeError::NoDataFolder {
         path: config.data_path.clone(),
         catalog: config.catalog.clone(),
-    })
+    }
 }
 
 /// Makes one folder, not its parents: the lake's own folder is never made again once it was there.

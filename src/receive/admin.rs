@@ -192,14 +192,16 @@ impl AdminService {
         let rows = Table::ALL
             .into_iter()
             .zip(buffered)
+            .zip(seals.staging)
             .zip(seals.staged)
             .zip(seals.committed)
             .zip(seals.files);
         rows.map(
-            |((((table, buffered), staged), committed), files)| TableFiles {
+            |(((((table, buffered), staging), staged), committed), files)| TableFiles {
                 table: table.name().to_owned(),
-                buffered_rows: buffered.rows,
-                buffered_bytes: buffered.bytes,
+                // Until the whole seal is on disk its rows are in memory.
+                buffered_rows: buffered.rows + staging.rows,
+                buffered_bytes: buffered.bytes + staging.bytes,
                 staged_rows: staged.rows,
                 staged_bytes: staged.bytes,
                 committed_rows: committed.rows,

@@ -14,6 +14,7 @@ mod json;
 mod logs;
 mod metrics;
 mod nested;
+mod points;
 pub mod schema;
 mod traces;
 
@@ -25,11 +26,12 @@ pub use compact::compact;
 pub use context::{ResourceFields, ScopeFields};
 pub use json::JsonText;
 pub use logs::{LogFields, LogRows};
-pub use metrics::{
-    ExpHistogramPoint, HistogramPoint, MetricFields, MetricKind, MetricRows, NumberPoint,
-    NumberValue, PointFields, SummaryPoint,
-};
+pub use metrics::MetricRows;
 pub use nested::{EventFields, ExemplarFields, LinkFields};
+pub use points::{
+    ExpHistogramPoint, HistogramPoint, MetricFields, MetricKind, NumberPoint, NumberValue,
+    PointFields, SummaryPoint,
+};
 pub use traces::{SpanFields, TraceRows};
 
 use crate::memory::{MemoryError, Reservation};

@@ -109,6 +109,8 @@ pub struct LastError {
 pub struct Snapshot {
     /// Seals being written to Parquet.
     pub staging_seals: u64,
+    /// Amounts being written, by table, as they are in memory.
+    pub staging: [Amount; Table::ALL.len()],
     /// Seals on disk and not in the lake.
     pub staged_seals: u64,
     /// Staged amounts by table.
@@ -174,17 +176,19 @@ impl Ledger {
         &self,
         id: SealId,
         cause: CutCause,
-        rows: [u64; Table::ALL.len()],
+        amounts: [Amount; Table::ALL.len()],
         opened_unix_ms: i64,
         sealed_unix_ms: i64,
     ) {
         let mut inner = self.lock();
         inner.snapshot.staging_seals += 1;
+        // The one sealer stages one seal at a time.
+        inner.snapshot.staging = amounts;
         inner.remember(SealRecord {
             id,
             state: SealState::Staging,
             cause,
-            rows,
+            rows: amounts.map(|amount| amount.rows),
             bytes: [0; Table::ALL.len()],
             opened_unix_ms,
             sealed_unix_ms,
@@ -243,6 +247,7 @@ impl Ledger {
                 record.error = std::mem::take(&mut known.error);
                 *known = record;
                 inner.snapshot.staging_seals = inner.snapshot.staging_seals.saturating_sub(1);
+                inner.snapshot.staging = Default::default();
             }
             None => inner.remember(record),
         }

@@ -11,7 +11,7 @@ use super::buffer::OpenBuffer;
 use super::ledger::{Amount, unix_ms};
 use super::staged::{CutCause, write_synced};
 use crate::memory::Reservation;
-use crate::rows::Rows;
+use crate::rows::{Rows, batch_bytes};
 use crate::signal::{SealId, Table};
 
 /// When the open buffer is cut.
@@ -41,14 +41,23 @@ pub struct Seal {
 }
 
 impl Seal {
+    /// Rows and memory by table, in the order of [`Table::ALL`].
+    #[must_use]
+    pub fn amounts(&self) -> [Amount; Table::ALL.len()] {
+        let mut amounts = [Amount::default(); Table::ALL.len()];
+        for (table, batches) in &self.tables {
+            amounts[table.index()] = Amount {
+                rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+                bytes: batches.iter().map(batch_bytes).sum(),
+            };
+        }
+        amounts
+    }
+
     /// Rows by table.
     #[must_use]
     pub fn rows(&self) -> [u64; Table::ALL.len()] {
-        let mut rows = [0; Table::ALL.len()];
-        for (table, batches) in &self.tables {
-            rows[table.index()] = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        }
-        rows
+        self.amounts().map(|amount| amount.rows)
     }
 }
 

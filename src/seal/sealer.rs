@@ -74,7 +74,7 @@ fn run(
                 ledger.cut(
                     seal.id,
                     seal.cause,
-                    seal.rows(),
+                    seal.amounts(),
                     seal.opened_unix_ms,
                     seal.sealed_unix_ms,
                 );

@@ -1,0 +1,282 @@
+//! A lake that is away delays publishing only.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use otlake::lake::{LakeReader, open_read_only};
+use otlake::proto::admin::{FlushRequest, StatusRequest, StatusResponse};
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::support::load::{Load, SEQ, Sent, logs};
+use crate::support::{PATIENCE, Server, ServerBuilder, eventually, lake_config};
+
+async fn status(server: &Server) -> StatusResponse {
+    let status = server.admin().await.status(StatusRequest {}).await;
+    status.unwrap().into_inner()
+}
+
+/// What `grpc.health.v1` says of the server and of one of its services.
+async fn health(server: &Server) -> [ServingStatus; 2] {
+    let mut client = HealthClient::new(server.channel().await);
+    let mut told = [ServingStatus::Unknown; 2];
+    for (service, told) in ["", "opentelemetry.proto.collector.logs.v1.LogsService"]
+        .into_iter()
+        .zip(&mut told)
+    {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        *told = client.check(request).await.unwrap().into_inner().status();
+    }
+    told
+}
+
+/// The lake is away and clients send: all that must be seen from outside while it lasts.
+async fn assert_degraded(server: &Server, load: &Load) {
+    eventually("trouble", async || {
+        !status(server).await.degraded.is_empty()
+    })
+    .await;
+    let before = load.acknowledged();
+    eventually("more load", async || load.acknowledged() >= before + 100).await;
+
+    let answer = server.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("degraded"), "{}", answer.text());
+    assert!(answer.text().contains("published"), "{}", answer.text());
+    assert_eq!(server.get("/healthz").await.status, 200);
+    eventually("NOT_SERVING", async || {
+        health(server).await == [ServingStatus::NotServing; 2]
+    })
+    .await;
+
+    let told = status(server).await;
+    assert!(told.staged_seals > 0);
+    assert!(told.tables[0].staged_rows > 0);
+    assert!(!told.last_error.is_empty());
+    assert!(told.degraded.contains(&told.last_error), "{told:?}");
+    assert!(told.last_error_unix_ms >= told.started_unix_ms);
+}
+
+/// The lake is back: everything arrives, once and in the order of the seals, and the probes say that all is well.
+async fn assert_recovered(server: &Server, load: Load) {
+    eventually("readiness", async || {
+        server.get("/readyz").await.status == 200
+    })
+    .await;
+    let before = load.acknowledged();
+    eventually("more load", async || load.acknowledged() >= before + 20).await;
+    let sent = load.finish().await;
+    server.flush().await;
+    assert_nothing_refused(&sent);
+    sent.assert_exactly_once(&server.data_dir());
+    eventually("SERVING", async || {
+        health(server).await == [ServingStatus::Serving; 2]
+    })
+    .await;
+    let told = status(server).await;
+    assert_eq!((told.staged_seals, told.degraded.as_str()), (0, ""));
+    let backwards = "SELECT count(*) FROM (
+        SELECT committed_at < lag(committed_at) OVER (ORDER BY seal_id) AS back FROM otlake_seals) WHERE back";
+    assert_eq!(server.count(backwards), 0);
+    let rows = server.count("SELECT sum(logs_rows) FROM otlake_seals");
+    assert_eq!(
+        server.count(&format!("SELECT count(DISTINCT {SEQ}) FROM otlp_logs")),
+        rows
+    );
+    let staged = fs::read_dir(server.data_dir().join("staged")).unwrap();
+    assert_eq!(staged.count(), 0);
+}
+
+fn assert_nothing_refused(sent: &Sent) {
+    assert!(sent.statuses.is_empty(), "{:?}", sent.statuses);
+    assert!(sent.http_refusals.is_empty(), "{:?}", sent.http_refusals);
+    assert_eq!(sent.http_unanswered, 0);
+}
+
+/// A server with a few seals in its lake, and clients that send.
+async fn under_load() -> (Server, Load) {
+    let server = Server::with(&["--seal-max-age", "50ms"]);
+    let load = Load::start(&server, 2, 1).await;
+    eventually("a commit", async || {
+        status(&server).await.committed_seals >= 2
+    })
+    .await;
+    (server, load)
+}
+
+/// Puts a file in the place of a folder, or the folder back.
+fn swap(folder: &Path, away: &Path) {
+    if away.exists() {
+        fs::remove_file(folder).unwrap();
+        fs::rename(away, folder).unwrap();
+    } else {
+        fs::rename(folder, away).unwrap();
+        fs::write(folder, "in the way").unwrap();
+    }
+}
+
+/// Scenario: under load the lake's whole folder is taken away, as a volume that is not mounted, and put back.
+/// Guarantees: not one request is refused; probes and status say what is wrong; then all is there, once, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_goes_and_comes_back() {
+    let (server, load) = under_load().await;
+    let (lake, away) = (
+        server.data_dir().join("lake"),
+        server.data_dir().join("away"),
+    );
+    fs::rename(&lake, &away).unwrap();
+    assert_degraded(&server, &load).await;
+    put_back(&away, &lake);
+    assert_recovered(&server, load).await;
+}
+
+/// Scenario: the folder goes and an empty one is in its place, as where a volume was mounted.
+/// Guarantees: nothing is published into the empty folder, and no server starts with it; then all is there, once.
+#[tokio::test]
+async fn an_empty_folder_is_not_taken_for_the_lake() {
+    let server = Server::start();
+    let (lake, away) = (
+        server.data_dir().join("lake"),
+        server.data_dir().join("away"),
+    );
+    let mut client = server.logs().await;
+    client.export(logs("a", 0..10)).await.unwrap();
+    server.flush().await;
+    fs::rename(&lake, &away).unwrap();
+    fs::create_dir(&lake).unwrap();
+    client.export(logs("a", 10..20)).await.unwrap();
+    let request = FlushRequest { timeout_ms: 300 };
+    let refused = server.admin().await.flush(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    let said = refused.message();
+    assert!(said.contains("put the folder back"), "{said}");
+    put_back(&away, &lake);
+    server.flush().await;
+    assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 20);
+
+    let (_, dir) = server.stop();
+    fs::rename(&lake, &away).unwrap();
+    fs::create_dir(&lake).unwrap();
+    let again = ServerBuilder::again(dir);
+    let output = again.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("put the folder back"), "{said}");
+    assert_eq!(fs::read_dir(&lake).unwrap().count(), 0);
+}
+
+/// Puts the lake's folder back in the place of what is there now, which must have no rows in it.
+fn put_back(away: &Path, lake: &Path) {
+    // A merge that was under way when the folder went may have made folders, never files that count.
+    let published = lake.join("main/otlp_logs");
+    let files = fs::read_dir(&published).map_or(0, Iterator::count);
+    assert_eq!(files, 0, "something was published into {published:?}");
+    let _ = fs::remove_dir_all(lake);
+    fs::rename(away, lake).unwrap();
+}
+
+/// Scenario: under load one table's folder turns into something that cannot be written, and back.
+/// Guarantees: the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tables_folder_refuses_and_heals() {
+    let (server, load) = under_load().await;
+    let table = server.data_dir().join("lake/main/otlp_logs");
+    let away = server.data_dir().join("away");
+    swap(&table, &away);
+    assert_degraded(&server, &load).await;
+    swap(&table, &away);
+    assert_recovered(&server, load).await;
+}
+
+/// Scenario: under load the catalog's file is taken away and put back.
+/// Guarantees: the same, and no new, empty catalog in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalog_goes_and_comes_back() {
+    let (server, load) = under_load().await;
+    let data_dir = server.data_dir();
+    let away = data_dir.join("away");
+    fs::create_dir(&away).unwrap();
+    let files = ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"];
+    for name in files {
+        let _ = fs::rename(data_dir.join(name), away.join(name));
+    }
+    // SQLite goes on with the files it has open, so nothing need go wrong here; if it does, it must heal.
+    let before = load.acknowledged();
+    eventually("more load", async || load.acknowledged() >= before + 100).await;
+    for name in files {
+        let _ = fs::rename(away.join(name), data_dir.join(name));
+    }
+    assert_recovered(&server, load).await;
+}
+
+/// Scenario: another program holds the catalog's write lock for longer than SQLite waits for it.
+/// Guarantees: requests are taken in all the while, and afterwards all is there, once, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_catalog_holds_up_nothing_but_publishing() {
+    let (server, load) = under_load().await;
+    let lock = CatalogLock::take(&server.data_dir());
+    assert_degraded(&server, &load).await;
+    lock.release();
+    assert_recovered(&server, load).await;
+}
+
+/// Scenario: the catalog is locked, and the server is asked to stop.
+/// Guarantees: it leaves soon after its time, with exit code 0 and the seals on disk for the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_catalog_does_not_hold_up_the_stop() {
+    let server = Server::with(&["--seal-max-age", "50ms", "--shutdown-grace", "1s"]);
+    let load = Load::start(&server, 2, 0).await;
+    eventually("a commit", async || {
+        status(&server).await.committed_seals >= 1
+    })
+    .await;
+    let lock = CatalogLock::take(&server.data_dir());
+    eventually("a staged seal", async || {
+        status(&server).await.staged_seals > 0
+    })
+    .await;
+    let started = Instant::now();
+    let (code, dir) = tokio::task::block_in_place(|| server.stop());
+    let took = started.elapsed();
+    let sent = load.finish().await;
+    assert_eq!(code.code(), Some(0));
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    lock.release();
+    let server = ServerBuilder::again(dir).start();
+    server.flush().await;
+    sent.assert_exactly_once(&server.data_dir());
+}
+
+/// The write lock of a SQLite catalog, held by a connection of this process.
+struct CatalogLock {
+    connection: LakeReader,
+}
+
+impl CatalogLock {
+    fn take(data_dir: &Path) -> CatalogLock {
+        // This connection has DuckDB's SQLite extension loaded, and nothing else to do.
+        let connection = open_read_only(&lake_config(data_dir)).unwrap();
+        let catalog = data_dir.join("catalog.sqlite");
+        let begin = format!(
+            "USE memory; DETACH lake; ATTACH '{}' AS held (TYPE sqlite); BEGIN;
+             CREATE TABLE held.lock_probe (number INTEGER)",
+            catalog.display()
+        );
+        let started = Instant::now();
+        while let Err(error) = connection.execute_batch(&begin) {
+            // The server may be in a transaction of its own at this moment.
+            assert!(started.elapsed() < PATIENCE, "{error}");
+            let _ = connection.execute_batch("ROLLBACK; DETACH held; ATTACH ':memory:' AS lake");
+        }
+        CatalogLock { connection }
+    }
+
+    fn release(self) {
+        self.connection.execute_batch("ROLLBACK").unwrap();
+    }
+}
