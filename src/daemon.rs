@@ -285,7 +285,10 @@ impl Daemon {
                 rows_lost,
             }
         });
-        let farewell = finished.await.unwrap_or_default();
+        let farewell = match finished.await {
+            Ok(farewell) => farewell,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        };
         if let Err(error) = ServerFile::remove(self.data_dir.path()) {
             tracing::debug!(%error, "server.json cannot be removed");
         }

@@ -388,7 +388,7 @@ const SPANS_REFUSED: &str = "5 spans refused (\
     2 x bad_trace_id: trace id is not 16 bytes or is all zero; \
     1 x bad_span_id: span id is not 8 bytes or is all zero; \
     1 x bad_parent_span_id: parent span id is neither empty nor 8 bytes; \
-    1 x time_out_of_range: time is above 9223372036854775807 ns (year 2262))";
+    1 x time_out_of_range: time is above 9223372036854775806 ns (year 2262))";
 
 /// Scenario: a batch of two good spans and five bad ones, over gRPC, HTTP with protobuf, JSON and NDJSON.
 /// Guarantees: the request succeeds; `partial_success` counts the five and says why, the same everywhere; the good ones
@@ -488,7 +488,7 @@ async fn bad_points_and_logs_are_refused_alone() {
     assert_eq!(partial.rejected_data_points, 2);
     assert_eq!(
         partial.error_message,
-        "2 data points refused (1 x time_out_of_range: time is above 9223372036854775807 ns (year 2262); \
+        "2 data points refused (1 x time_out_of_range: time is above 9223372036854775806 ns (year 2262); \
          1 x bad_buckets: bucket_counts is not one longer than explicit_bounds)"
     );
 
