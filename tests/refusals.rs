@@ -286,7 +286,13 @@ async fn unknown_paths_are_told_the_right_ones() {
 async fn other_methods_are_told_to_post() {
     let server = Server::start();
     for path in ["/v1/logs", "/v1/traces", "/v1/metrics"] {
-        for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
+        for method in [
+            Method::GET,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+            Method::OPTIONS,
+        ] {
             let answer = server.request(method, path, &[], "").await;
             assert_eq!(answer.status, 405);
             assert_eq!(answer.header("allow"), "POST");
@@ -294,7 +300,7 @@ async fn other_methods_are_told_to_post() {
         }
     }
     let status = server.status().await;
-    assert_eq!(refused(&status, "http", "wrong_method"), (12, 0));
+    assert_eq!(refused(&status, "http", "wrong_method"), (15, 0));
 }
 
 /// Scenario: compressions that are not supported, over both protocols.

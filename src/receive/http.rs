@@ -147,7 +147,11 @@ async fn unknown_path(State(intake): State<Arc<Intake>>, request: Request<Body>)
     status::to_http(&refusal, answer_encoding(request.headers()))
 }
 
-async fn wrong_method(State(intake): State<Arc<Intake>>, request: Request<Body>) -> Response {
+/// Refuses a method that the paths do not take, and names the one that they do.
+pub(super) async fn wrong_method(
+    State(intake): State<Arc<Intake>>,
+    request: Request<Body>,
+) -> Response {
     let refusal = Refusal::new(
         Reason::WrongMethod,
         format!("{PATHS} take POST, not {}", request.method()),

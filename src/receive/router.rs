@@ -133,6 +133,10 @@ async fn check_origin(State(door): State<Door>, request: Request<Body>, next: Ne
         return door.refuse(&refusal, &request);
     }
     let has_origin = request.headers().contains_key(header::ORIGIN);
+    if request.method() == Method::OPTIONS && !has_origin {
+        // No browser asks: the layer that answers browsers would say 200 to it.
+        return http::wrong_method(State(door.intake), request).await;
+    }
     let mut response = next.run(request).await;
     if !has_origin {
         // Only browsers care; other clients get short answers.

@@ -104,7 +104,13 @@ pub fn to_http(refusal: &Refusal, encoding: Encoding) -> Response {
         }
         Encoding::Json | Encoding::Ndjson => {
             let code = i32::from(code(refusal.reason));
-            let status = serde_json::json!({"code": code, "message": refusal.message});
+            let mut status = serde_json::json!({"code": code, "message": refusal.message});
+            if refusal.is_retryable() {
+                status["details"] = serde_json::json!([{
+                    "@type": "type.googleapis.com/google.rpc.RetryInfo",
+                    "retryDelay": format!("{}s", RETRY_AFTER.as_secs()),
+                }]);
+            }
             Bytes::from(status.to_string())
         }
     };
@@ -188,5 +194,29 @@ impl ExportResponse {
                 error_message: rejections.message(signal),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    /// Scenario: a refusal for want of memory, answered in JSON.
+    /// Guarantees: the pause is in the header and, as `google.rpc.RetryInfo`, in the body.
+    #[tokio::test]
+    async fn a_retryable_refusal_in_json_carries_retry_info() {
+        let refusal = Refusal::new(Reason::MemoryFull, "full");
+        let response = to_http(&refusal, Encoding::Json);
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(status["code"], 14);
+        assert_eq!(
+            status["details"],
+            serde_json::json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}])
+        );
     }
 }
