@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use duckdb::{Config, Connection};
 
 use super::error::LakeError;
+use super::sql::{identifier, literal};
 use super::{Catalog, LakeConfig, extensions};
 
 /// Memory that DuckDB may use for publishing and merging; more goes to temporary files.
@@ -64,16 +65,6 @@ pub(super) fn check_schema_name(name: &str) -> Result<(), LakeError> {
     Err(LakeError::SchemaName {
         given: name.to_owned(),
     })
-}
-
-/// Quotes text as a SQL string.
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// Quotes a name as a SQL identifier.
-pub(super) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

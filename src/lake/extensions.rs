@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use duckdb::Connection;
 
-use super::connection::literal;
 use super::error::{Attempt, LakeError};
+use super::sql::literal;
 use super::{Catalog, LakeConfig};
 
 /// How long a download from DuckDB's repository may take before the start fails instead.

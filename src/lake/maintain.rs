@@ -19,9 +19,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::LakeConfig;
-use super::connection::literal;
 use super::error::LakeError;
 use super::publish::{Lake, live_files_sql};
+use super::sql::literal;
 use super::tables::{METADATA, SEALS};
 use crate::seal::ledger::unix_ms;
 

@@ -24,6 +24,7 @@ mod publish;
 mod publisher;
 mod queue;
 mod reader;
+mod sql;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,10 @@ use std::time::Instant;
 use duckdb::{Connection, params};
 
 use super::LakeConfig;
-use super::connection::{absolute, check_schema_name, identifier, literal, open_read_write};
+use super::connection::{absolute, check_schema_name, open_read_write};
 use super::error::LakeError;
 use super::maintain::Maintenance;
+use super::sql::{identifier, literal};
 use super::tables::{METADATA, SEALS, prepare, rows_column};
 use crate::seal::ledger::{LakeFiles, unix_ms};
 use crate::seal::staged::{StagedFile, StagedSeal, sync_dir, write_synced};

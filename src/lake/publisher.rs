@@ -12,15 +12,10 @@ use super::maintain::MaintainStep;
 use super::publish::Lake;
 use super::queue::{Next, PublishQueue};
 use super::{LakeConfig, LakeError};
+use crate::seal::backoff::Backoff;
 use crate::seal::ledger::{LakeFiles, Ledger};
 use crate::seal::staged::StagedSeal;
 use crate::signal::{Table, WriterId};
-
-/// The pause after the first failure; it doubles with each further one.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-
-/// The longest pause between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// A failure that lasts is logged again this often.
 const REMIND_PAUSE: Duration = Duration::from_secs(60);
@@ -104,7 +99,7 @@ impl Publisher {
         let mut trouble = Trouble::default();
         loop {
             let started = Instant::now();
-            match self.lake.publish(seal) {
+            let pause = match self.lake.publish(seal) {
                 Ok(()) => {
                     self.published(seal, started.elapsed());
                     trouble.over(seal);
@@ -112,10 +107,10 @@ impl Publisher {
                 }
                 Err(error) => {
                     self.ledger.publish_failed(seal.id, &error.to_string());
-                    trouble.note(seal, &error);
+                    trouble.note(seal, &error)
                 }
-            }
-            let mut until = Instant::now() + trouble.pause();
+            };
+            let mut until = Instant::now() + pause;
             if let Some(deadline) = self.queue.deadline() {
                 if Instant::now() >= deadline {
                     return false;
@@ -182,16 +177,17 @@ impl Publisher {
     }
 }
 
-/// The failures of one seal: how long to pause, and when to speak of them.
+/// The failures of one seal, and when they were spoken of.
 #[derive(Default)]
 struct Trouble {
-    attempts: u32,
+    backoff: Backoff,
     said: Option<(Instant, String)>,
 }
 
 impl Trouble {
-    fn note(&mut self, seal: &StagedSeal, error: &LakeError) {
-        self.attempts += 1;
+    /// Takes note of one more failure; answers how long to pause.
+    fn note(&mut self, seal: &StagedSeal, error: &LakeError) -> Duration {
+        let pause = self.backoff.next_pause();
         let error = error.to_string();
         let known = self
             .said
@@ -200,24 +196,20 @@ impl Trouble {
         if !known {
             tracing::warn!(
                 seal = seal.id.0,
-                attempts = self.attempts,
+                attempts = self.backoff.failures(),
                 error,
                 "publishing failed; the rows are safe on disk and it is tried again"
             );
             self.said = Some((Instant::now(), error));
         }
-    }
-
-    fn pause(&self) -> Duration {
-        let doubled = 1 << self.attempts.saturating_sub(1).min(10);
-        BACKOFF_MIN.saturating_mul(doubled).min(BACKOFF_MAX)
+        pause
     }
 
     fn over(&self, seal: &StagedSeal) {
-        if self.attempts > 0 {
+        if self.backoff.failures() > 0 {
             tracing::info!(
                 seal = seal.id.0,
-                attempts = self.attempts,
+                attempts = self.backoff.failures(),
                 "publishing works again"
             );
         }

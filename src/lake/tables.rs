@@ -3,8 +3,8 @@
 use duckdb::{Connection, params};
 
 use super::LakeConfig;
-use super::connection::{identifier, literal};
 use super::error::LakeError;
+use super::sql::{identifier, literal};
 use crate::rows::schema::columns;
 use crate::signal::Table;
 

@@ -9,6 +9,8 @@ use arrow::array::{
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field};
 
+use super::is_id;
+
 /// A nullable text column of string views over one buffer.
 ///
 /// Text that stands in many rows (resource and scope attributes, metric names) is written once with
@@ -49,6 +51,15 @@ impl TextColumn {
         }
         let interned = self.intern_bytes(&hex[..id.len().min(16) * 2]);
         self.push_interned(interned);
+    }
+
+    /// Appends an id of `LEN` bytes as hex, or null when it is not one.
+    pub(super) fn push_id<const LEN: usize>(&mut self, id: &[u8]) {
+        if is_id::<LEN>(id) {
+            self.push_hex(id);
+        } else {
+            self.push_null();
+        }
     }
 
     /// Writes text without a row; null when empty.

@@ -4,8 +4,8 @@ use arrow::array::{Array, ArrayRef, StringViewArray};
 use arrow::compute::concat;
 use arrow::record_batch::RecordBatch;
 
+use super::batch;
 use super::columns::{Interned, TextColumn};
-use super::logs::batch;
 use crate::signal::Table;
 
 /// Puts batches of one table together, in order. Texts are copied into one buffer a column, and a text that repeats

@@ -2,11 +2,10 @@
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Int32Type, TimestampNanosecondType, UInt32Type};
-use arrow::record_batch::RecordBatch;
 
 use super::columns::{Numbers, TextColumn};
 use super::context::{Context, ContextColumns, ResourceFields, ScopeFields};
-use super::{Meter, PushError, Rejections, Rows, is_id, schema, time};
+use super::{Meter, PushError, Rejections, Rows, batch, schema, time};
 use crate::memory::{MemoryError, Reservation};
 use crate::signal::Table;
 
@@ -122,8 +121,8 @@ impl LogRows {
         self.rows += 1;
         self.time.push(happened);
         self.observed_time.push_option(observed);
-        push_id::<16>(&mut self.trace_id, record.trace_id);
-        push_id::<8>(&mut self.span_id, record.span_id);
+        self.trace_id.push_id::<16>(record.trace_id);
+        self.span_id.push_id::<8>(record.span_id);
         self.severity_number.push(record.severity_number);
         self.severity_text.push(record.severity_text);
         self.event_name.push(record.event_name);
@@ -168,19 +167,4 @@ impl LogRows {
         }
         Rows::new(batches, self.rejections, self.meter.reservation)
     }
-}
-
-/// Appends an id as hex, or null when it is not one.
-pub(super) fn push_id<const LEN: usize>(column: &mut TextColumn, id: &[u8]) {
-    if is_id::<LEN>(id) {
-        column.push_hex(id);
-    } else {
-        column.push_null();
-    }
-}
-
-/// Puts a table's finished columns together.
-pub(super) fn batch(table: Table, columns: Vec<ArrayRef>) -> RecordBatch {
-    RecordBatch::try_new(schema::schema(table), columns)
-        .expect("the builder appends to every column of its table's schema once a row")
 }

@@ -5,9 +5,9 @@ use arrow::datatypes::{
     Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type,
 };
 
+use super::batch;
 use super::columns::{Booleans, CountLists, DoubleLists, Interned, Numbers, TextColumn};
 use super::context::{Context, ContextColumns, ResourceFields, ScopeFields};
-use super::logs::batch;
 use super::points::{
     ExpHistogramPoint, HistogramPoint, MetricFields, MetricKind, NumberPoint, NumberValue,
     PointFields, SummaryPoint,

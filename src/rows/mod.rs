@@ -20,6 +20,7 @@ mod traces;
 
 use std::fmt;
 
+use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 
 pub use compact::compact;
@@ -266,4 +267,10 @@ fn time(unix_nano: u64) -> Result<Option<i64>, RecordError> {
 /// Whether an id of the wire is one: of the right length and not all zero.
 fn is_id<const LEN: usize>(id: &[u8]) -> bool {
     id.len() == LEN && id.iter().any(|byte| *byte != 0)
+}
+
+/// Puts a table's finished columns together.
+fn batch(table: Table, columns: Vec<ArrayRef>) -> RecordBatch {
+    RecordBatch::try_new(schema::schema(table), columns)
+        .expect("the builder appends to every column of its table's schema once a row")
 }

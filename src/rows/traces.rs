@@ -5,8 +5,7 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt32Type
 
 use super::columns::{Numbers, TextColumn};
 use super::context::{Context, ContextColumns, ResourceFields, ScopeFields};
-use super::logs::{batch, push_id};
-use super::{Meter, PushError, RecordError, Rejections, Rows, is_id, schema, time};
+use super::{Meter, PushError, RecordError, Rejections, Rows, batch, is_id, schema, time};
 use crate::memory::{MemoryError, Reservation};
 use crate::signal::Table;
 
@@ -153,7 +152,7 @@ impl TraceRows {
             .push_option(start.zip(end).map(|(start, end)| end - start));
         self.trace_id.push_hex(span.trace_id);
         self.span_id.push_hex(span.span_id);
-        push_id::<8>(&mut self.parent_span_id, span.parent_span_id);
+        self.parent_span_id.push_id::<8>(span.parent_span_id);
         self.trace_state.push(span.trace_state);
         self.name.push(span.name);
         self.kind.push(span.kind);

@@ -9,6 +9,7 @@
 //! - Memory: the rows' reservation goes with them and is given back when the seal is on disk.
 //! - One seal is staged at a time while the next one fills, so seals are staged, and published, in order.
 
+pub mod backoff;
 mod buffer;
 pub mod ledger;
 pub mod queue;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 
@@ -284,25 +284,5 @@ impl SealSequence {
             self.reserved = reserved;
         }
         Ok(())
-    }
-}
-
-/// Pauses between failed attempts: doubles from 100 ms to 10 s.
-#[derive(Debug, Default)]
-pub struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    /// The pause after one more failure.
-    pub fn next_pause(&mut self) -> Duration {
-        let pause = Duration::from_millis(100 << self.failures.min(7));
-        self.failures += 1;
-        pause.min(Duration::from_secs(10))
-    }
-
-    /// When the next attempt is due after one more failure.
-    pub fn next_attempt(&mut self) -> Instant {
-        Instant::now() + self.next_pause()
     }
 }

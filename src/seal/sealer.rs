@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
 use super::ledger::Ledger;
-use super::queue::{Backoff, Seal, SealQueue};
+use super::queue::{Seal, SealQueue};
 use super::stage::stage;
 use super::staged::StagedSeal;
 
