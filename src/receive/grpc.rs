@@ -114,6 +114,7 @@ impl Service<Request<Body>> for ExportService {
 
 async fn export(signal: Signal, intake: &Arc<Intake>, request: Request<Body>) -> Response {
     let client = client(&request);
+    intake.wait_for_memory().await;
     let outcome = match read_message(request, intake).await {
         Ok((body, body_reservation)) => {
             let export = Export {

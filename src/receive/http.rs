@@ -75,6 +75,7 @@ async fn export(signal: Signal, intake: Arc<Intake>, request: Request<Body>) -> 
     };
     let read = match compression(request.headers()) {
         Ok(compression) => {
+            intake.wait_for_memory().await;
             let max = intake.max_body_bytes;
             body::read(request.into_body(), compression, max, &intake.budget).await
         }

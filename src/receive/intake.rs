@@ -6,7 +6,7 @@
 //! The journal's append takes its place between decode and queue: a request is answered after it.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -21,6 +21,13 @@ use crate::telemetry::{Client, Counters, Reason};
 
 /// Bodies up to this size are decoded where they arrive; larger ones would hold up the other connections of the thread.
 const INLINE_DECODE_BYTES_MAX: usize = 64 << 10;
+
+/// How long a request waits, before its body is read, for memory that is nearly spent. Most clients do not retry, so a
+/// short wait is better for them than a refusal; a long one is worse, since they send one request after the other.
+const MEMORY_WAIT_MAX: Duration = Duration::from_millis(150);
+
+/// How often a waiting request looks again.
+const MEMORY_WAIT_STEP: Duration = Duration::from_millis(5);
 
 /// A request whose body is complete and decompressed.
 #[derive(Debug)]
@@ -69,6 +76,18 @@ impl Intake {
             queue,
             decoders: Semaphore::new(threads),
         })
+    }
+
+    /// Holds a request back for a moment while memory is nearly spent, so that what is being staged can make room.
+    ///
+    /// Answers in any case: if there is still no room then, the request is refused where its bytes do not fit.
+    pub async fn wait_for_memory(&self) {
+        // The last eighth is for requests that are inside already.
+        let nearly_spent = self.budget.limit() / 8 * 7;
+        let until = Instant::now() + MEMORY_WAIT_MAX;
+        while self.budget.reserved() > nearly_spent && Instant::now() < until {
+            tokio::time::sleep(MEMORY_WAIT_STEP).await;
+        }
     }
 
     /// Decodes a request and keeps its rows; answers with the records that were refused alone.
