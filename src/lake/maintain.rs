@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use super::LakeConfig;
 use super::error::LakeError;
+use super::giveway::{Patience, while_nothing_waits};
 use super::publish::{Lake, live_files_sql};
+use super::queue::PublishQueue;
 use super::sql::literal;
 use super::tables::{METADATA, SEALS};
 use crate::seal::ledger::unix_ms;
@@ -56,6 +58,8 @@ pub enum MaintainStep {
         /// Files that were written.
         files_written: u64,
     },
+    /// Broke a merge off, because a seal waits or the server stops.
+    GaveWay,
     /// Expired old snapshots and removed the files of expired ones; more work may remain.
     Expired,
 }
@@ -68,6 +72,9 @@ pub(super) struct Maintenance {
     /// Files in a tier that a merge left as they were, such as those from before and after a column was added.
     /// It is not tried again until their number changes.
     unmergeable: HashMap<(String, usize), u64>,
+    /// Whose seals a merge is broken off for.
+    gives_way_to: Option<PublishQueue>,
+    patience: Patience,
 }
 
 /// Files of `from..to` bytes, merged when there are `files`.
@@ -93,11 +100,21 @@ impl Maintenance {
             expire_pause: pause.clamp(EXPIRE_PAUSE_MIN, EXPIRE_PAUSE_MAX),
             expire_due: Instant::now(),
             unmergeable: HashMap::new(),
+            gives_way_to: None,
+            patience: Patience::default(),
         }
     }
 }
 
+/// What DuckDB says of a statement that was interrupted.
+const INTERRUPTED: &str = "Interrupted!";
+
 impl Lake {
+    /// Lets merges be broken off when a seal waits in `queue`, or when it is closed.
+    pub fn give_way_to(&mut self, queue: PublishQueue) {
+        self.maintenance.gives_way_to = Some(queue);
+    }
+
     /// Does one bounded piece of maintenance: at most one merged file, or one clean-up. Call it again until it
     /// answers [`MaintainStep::Idle`], as long as nothing waits to be published.
     ///
@@ -126,7 +143,11 @@ impl Lake {
         let Some(crowd) = self.smallest_crowd()? else {
             return Ok(MaintainStep::Idle);
         };
-        let (files_read, files_written) = self.merge(&crowd)?;
+        let Some((files_read, files_written)) = self.merge(&crowd)? else {
+            self.maintenance.patience.grow();
+            return Ok(MaintainStep::GaveWay);
+        };
+        self.maintenance.patience.reset();
         let key = (crowd.table.clone(), crowd.tier_index);
         if files_written == 0 {
             self.maintenance.unmergeable.insert(key, crowd.files);
@@ -175,10 +196,11 @@ impl Lake {
         Ok(None)
     }
 
-    /// Merges the crowd into one file, sorted as the table is. Answers files read and written.
-    fn merge(&self, crowd: &Crowd) -> Result<(u64, u64), LakeError> {
+    /// Merges the crowd into one file, sorted as the table is. Answers files read and written; `None` when it was
+    /// broken off.
+    fn merge(&self, crowd: &Crowd) -> Result<Option<(u64, u64)>, LakeError> {
         let Some(tier) = self.maintenance.tiers.get(crowd.tier_index) else {
-            return Ok((0, 0));
+            return Ok(Some((0, 0)));
         };
         let minimum = match tier.from {
             0 => String::new(),
@@ -192,7 +214,7 @@ impl Lake {
             tier.to,
         );
         let connection = self.connection()?;
-        let merge = || {
+        let merge = || -> duckdb::Result<(u64, u64)> {
             // DuckLake plans the merge when it is prepared and keeps that transaction: both steps must be in one,
             // or DuckDB fails an assertion.
             connection.execute_batch("BEGIN")?;
@@ -206,7 +228,22 @@ impl Lake {
             connection.execute_batch("COMMIT")?;
             counted
         };
-        merge().map_err(LakeError::duckdb(format!("merge files of {}", crowd.table)))
+        let merged = match &self.maintenance.gives_way_to {
+            None => merge(),
+            Some(queue) => {
+                let handle = connection.interrupt_handle();
+                while_nothing_waits(queue, &handle, &self.maintenance.patience, merge)
+            }
+        };
+        let action = || LakeError::duckdb(format!("merge files of {}", crowd.table));
+        match merged {
+            Ok(files) => Ok(Some(files)),
+            Err(error) if error.to_string().contains(INTERRUPTED) => {
+                connection.execute_batch("ROLLBACK").map_err(action())?;
+                Ok(None)
+            }
+            Err(error) => Err(action()(error)),
+        }
     }
 
     /// Expires snapshots past the retention, then removes files that were scheduled for removal that long ago: a

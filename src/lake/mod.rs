@@ -19,6 +19,7 @@
 mod connection;
 mod error;
 mod extensions;
+mod giveway;
 mod maintain;
 mod publish;
 mod publisher;

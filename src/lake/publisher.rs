@@ -53,8 +53,10 @@ impl Publisher {
         ledger: Arc<Ledger>,
     ) -> io::Result<JoinHandle<usize>> {
         tracing::debug!(catalog = %config.catalog, writer = %writer, "publisher starts");
+        let mut lake = first;
+        lake.give_way_to(queue.clone());
         let publisher = Publisher {
-            lake: first,
+            lake,
             queue,
             ledger,
             files: Default::default(),

@@ -1,10 +1,14 @@
 //! Staged seals on their way to the publisher.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::seal::staged::StagedSeal;
+
+/// Waiting without a limit is done in steps of this length.
+const WATCH_STEP: Duration = Duration::from_secs(60);
 
 /// Seals that wait to be published, in order. Clones share one queue.
 ///
@@ -107,6 +111,38 @@ impl PublishQueue {
             }
             state = self.wait(state, until, now);
         }
+    }
+
+    /// Waits until the publisher is needed: a seal has waited for `patience`, or the queue is closed. `false` when `over`
+    /// came first; whoever sets it calls [`PublishQueue::wake`].
+    pub(super) fn wait_until_needed(&self, over: &AtomicBool, patience: Duration) -> bool {
+        let mut state = self.lock();
+        let mut seal_since = None;
+        loop {
+            if over.load(Ordering::Relaxed) {
+                return false;
+            }
+            let now = Instant::now();
+            let mut until = now + WATCH_STEP;
+            if !state.seals.is_empty() {
+                let needed = *seal_since.get_or_insert(now) + patience;
+                if now >= needed {
+                    return true;
+                }
+                until = until.min(needed);
+            }
+            if state.deadline.is_some() {
+                return true;
+            }
+            state = self.wait(state, until, now);
+        }
+    }
+
+    /// Wakes whoever waits, to look again.
+    pub(super) fn wake(&self) {
+        // Under the lock: who has looked and does not wait yet must not miss it.
+        let _state = self.lock();
+        self.shared.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::*;
-use crate::lake::MaintainStep;
+use crate::lake::{MaintainStep, PublishQueue};
 
 fn maintain(lake: &mut Lake) -> u32 {
     let mut merges = 0;
@@ -15,7 +15,7 @@ fn maintain(lake: &mut Lake) -> u32 {
             MaintainStep::Merged { files_written, .. } => {
                 merges += u32::try_from(files_written).unwrap()
             }
-            MaintainStep::Expired => {}
+            MaintainStep::Expired | MaintainStep::GaveWay => {}
         }
     }
 }
@@ -62,6 +62,36 @@ fn a_merge_keeps_rows_and_sorts_them() {
     let other =
         format!("SELECT count(*) FROM parquet_metadata('{merged}') WHERE compression <> 'ZSTD'");
     assert_eq!(ask(&reader, &other), 0);
+}
+
+/// Scenario: a seal waits in the queue while files of 400,000 rows are merged, and later none does.
+/// Guarantees: the merge is broken off and leaves no file and no row behind or missing; the seal is published through the
+/// same connection; the merge gets through once nothing waits.
+#[test]
+fn a_merge_gives_way_to_a_waiting_seal() {
+    let fixture = Fixture::new();
+    let mut lake = fixture.open();
+    let queue = PublishQueue::new();
+    lake.give_way_to(queue.clone());
+    for id in 1..=8 {
+        let seal = fixture.stage(id, &[Table::Logs], 50_000);
+        lake.publish(&seal).unwrap();
+    }
+    assert_eq!(lake.maintain_step().unwrap(), MaintainStep::Expired);
+    let waiting = fixture.stage(9, &[Table::Logs], 10);
+    queue.push(waiting.clone());
+    assert_eq!(lake.maintain_step().unwrap(), MaintainStep::GaveWay);
+    let files = files_on_disk(&fixture, Table::Logs);
+    assert_eq!((lake.live_files().unwrap()[0].files, files), (8, 8));
+
+    lake.publish(&waiting).unwrap();
+    queue.done();
+    assert_eq!(maintain(&mut lake), 1);
+    assert_eq!(lake.live_files().unwrap()[0].files, 1);
+    assert_eq!(
+        fixture.ask("SELECT count(*) FROM otlp_logs"),
+        8 * 50_000 + 10
+    );
 }
 
 /// Scenario: one row a second, sealed every 5 s, maintained between publishes.
