@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::LakeConfig;
 use super::error::LakeError;
-use super::giveway::{Patience, while_nothing_waits};
+use super::giveway::Patience;
 use super::publish::{Lake, live_files_sql};
 use super::queue::PublishQueue;
 use super::sql::literal;
@@ -66,29 +66,29 @@ pub enum MaintainStep {
 
 /// What maintenance remembers from step to step.
 pub(super) struct Maintenance {
-    tiers: Vec<Tier>,
+    pub(super) tiers: Vec<Tier>,
     expire_pause: Duration,
     expire_due: Instant,
     /// Files in a tier that a merge left as they were, such as those from before and after a column was added.
     /// It is not tried again until their number changes.
     unmergeable: HashMap<(String, usize), u64>,
     /// Whose seals a merge is broken off for.
-    gives_way_to: Option<PublishQueue>,
-    patience: Patience,
+    pub(super) gives_way_to: Option<PublishQueue>,
+    pub(super) patience: Patience,
 }
 
 /// Files of `from..to` bytes, merged when there are `files`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tier {
-    from: u64,
-    to: u64,
+pub(super) struct Tier {
+    pub(super) from: u64,
+    pub(super) to: u64,
     files: u64,
 }
 
 /// A tier of a table that has enough files for a merge.
-struct Crowd {
-    table: String,
-    tier_index: usize,
+pub(super) struct Crowd {
+    pub(super) table: String,
+    pub(super) tier_index: usize,
     files: u64,
 }
 
@@ -105,9 +105,6 @@ impl Maintenance {
         }
     }
 }
-
-/// What DuckDB says of a statement that was interrupted.
-const INTERRUPTED: &str = "Interrupted!";
 
 impl Lake {
     /// Lets merges be broken off when a seal waits in `queue`, or when it is closed.
@@ -194,56 +191,6 @@ impl Lake {
             }
         }
         Ok(None)
-    }
-
-    /// Merges the crowd into one file, sorted as the table is. Answers files read and written; `None` when it was
-    /// broken off.
-    fn merge(&self, crowd: &Crowd) -> Result<Option<(u64, u64)>, LakeError> {
-        let Some(tier) = self.maintenance.tiers.get(crowd.tier_index) else {
-            return Ok(Some((0, 0)));
-        };
-        let minimum = match tier.from {
-            0 => String::new(),
-            from => format!(", min_file_size => {from}"),
-        };
-        let sql = format!(
-            "CALL ducklake_merge_adjacent_files('lake', {}, schema => {}, max_compacted_files => 1,
-                 max_file_size => {}{minimum})",
-            literal(&crowd.table),
-            literal(&self.config.schema),
-            tier.to,
-        );
-        let connection = self.connection()?;
-        let merge = || -> duckdb::Result<(u64, u64)> {
-            // DuckLake plans the merge when it is prepared and keeps that transaction: both steps must be in one,
-            // or DuckDB fails an assertion.
-            connection.execute_batch("BEGIN")?;
-            let counted = connection
-                .prepare(&sql)?
-                .query_map([], |row| Ok((row.get(2)?, row.get(3)?)))?
-                .try_fold((0, 0), |(read, written): (u64, u64), file| {
-                    let (more_read, more_written): (u64, u64) = file?;
-                    Ok((read + more_read, written + more_written))
-                });
-            connection.execute_batch("COMMIT")?;
-            counted
-        };
-        let merged = match &self.maintenance.gives_way_to {
-            None => merge(),
-            Some(queue) => {
-                let handle = connection.interrupt_handle();
-                while_nothing_waits(queue, &handle, &self.maintenance.patience, merge)
-            }
-        };
-        let action = || LakeError::duckdb(format!("merge files of {}", crowd.table));
-        match merged {
-            Ok(files) => Ok(Some(files)),
-            Err(error) if error.to_string().contains(INTERRUPTED) => {
-                connection.execute_batch("ROLLBACK").map_err(action())?;
-                Ok(None)
-            }
-            Err(error) => Err(action()(error)),
-        }
     }
 
     /// Expires snapshots past the retention, then removes files that were scheduled for removal that long ago: a

@@ -21,6 +21,7 @@ mod error;
 mod extensions;
 mod giveway;
 mod maintain;
+mod merge;
 mod publish;
 mod publisher;
 mod queue;
