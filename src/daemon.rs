@@ -12,10 +12,12 @@
 //! start; rows that could not even be staged are lost, and the exit code says so.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use axum::Router;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
@@ -42,6 +44,9 @@ use crate::telemetry::Counters;
 
 /// Connections that wait in the system's backlog.
 const BACKLOG: i32 = 1024;
+
+/// Signals this soon after the first are the same wish: some senders signal the process and its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -88,11 +93,7 @@ pub struct Daemon {
     data_dir: DataDir,
     addresses: Addresses,
     readiness: Arc<Readiness>,
-    queue: Arc<SealQueue>,
-    ledger: Arc<Ledger>,
-    sealer: Sealer,
-    publish_queue: PublishQueue,
-    publisher: std::thread::JoinHandle<usize>,
+    pipeline: Pipeline,
     stop_requested: Arc<Notify>,
     stop_listening: watch::Sender<bool>,
     servers: [JoinHandle<()>; 2],
@@ -115,104 +116,40 @@ impl Daemon {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Daemon, StartError> {
         let data_dir = DataDir::open(&config.data_dir)?;
-        let grpc = bind(config.grpc_listen, &config, "grpc-listen")?;
-        let http = bind(config.http_listen, &config, "http-listen")?;
+        let sockets = [
+            bind(config.grpc_listen, &config, "grpc-listen")?,
+            bind(config.http_listen, &config, "http-listen")?,
+        ];
         let addresses = Addresses {
-            grpc: grpc.local_addr()?,
-            http: http.local_addr()?,
+            grpc: sockets[0].local_addr()?,
+            http: sockets[1].local_addr()?,
         };
-
-        let lake_config = config.lake.clone();
-        let writer = data_dir.writer().clone();
-        // DuckDB blocks; the reactor has nothing else to do yet, but timers and signals stay alive.
-        let lake = tokio::task::spawn_blocking(move || Lake::open(&lake_config, &writer))
-            .await
-            .map_err(std::io::Error::other)??;
-        let leftovers = staged::read_all(&data_dir.staged()).map_err(StartError::Staged)?;
-        let last_staged = leftovers.last().map_or(SealId(0), |seal| seal.id);
-        let sequence = SealSequence::open(&data_dir.seal_sequence(), last_staged)?;
-
-        let ledger = Arc::new(Ledger::new());
-        let limits = SealLimits {
-            target_bytes: config.seal.target_bytes,
-            max_age: config.seal.max_age,
-        };
-        let queue = SealQueue::new(limits, sequence);
-        let publish_queue = PublishQueue::new();
-        for seal in leftovers {
-            tracing::info!(
-                seal = seal.id.0,
-                rows = seal.rows(),
-                "found a staged seal of the last run"
-            );
-            ledger.staged(&seal);
-            publish_queue.push(seal);
-        }
-        let publisher = Publisher::spawn(
-            config.lake.clone(),
-            data_dir.writer().clone(),
-            lake,
-            publish_queue.clone(),
-            Arc::clone(&ledger),
-        )?;
-        let publish = publish_queue.clone();
-        let sealer = Sealer::spawn(
-            Arc::clone(&queue),
-            Arc::clone(&ledger),
-            data_dir.staged(),
-            move |seal| publish.push(seal),
-        )?;
-
-        let readiness = Readiness::new(Arc::clone(&ledger));
-        let budget = Budget::new(config.max_buffered_bytes);
-        let counters = Arc::new(Counters::default());
-        let intake = Intake::new(
-            budget.clone(),
-            Arc::clone(&counters),
-            Arc::clone(&queue),
-            config.max_body_bytes,
-        );
-        let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
+        let pipeline = Pipeline::start(&config, &data_dir).await?;
+        let readiness = Readiness::new(Arc::clone(&pipeline.ledger));
         let stop_requested = Arc::new(Notify::new());
         let connections = ConnectionLimits {
             permits: Arc::new(Semaphore::new(config.max_connections)),
             open: Arc::new(AtomicUsize::new(0)),
             max_concurrent_streams: config.max_concurrent_streams,
         };
-        let admin = AdminService {
-            identity: Identity {
-                writer: data_dir.writer().clone(),
-                started_unix_ms: unix_ms(),
-                listeners: vec![
-                    (Protocol::Grpc, addresses.grpc.to_string()),
-                    (Protocol::Http, addresses.http.to_string()),
-                ],
-                token_required: gate.wants_token(),
-                catalog: config.lake.catalog.to_string(),
-                data_path: config.lake.data_path.display().to_string(),
-            },
-            counters,
-            budget,
-            queue: Arc::clone(&queue),
-            ledger: Arc::clone(&ledger),
-            readiness: Arc::clone(&readiness),
-            connections: Arc::clone(&connections.open),
-            stop: Arc::clone(&stop_requested),
-        };
-        let grpc_router = router::grpc(&gate, &intake, admin, addresses.http.port())?;
-        let http_router = router::http(&gate, &intake, &readiness, addresses.grpc.port());
+        let [grpc_router, http_router] = routers(
+            &config,
+            &data_dir,
+            addresses,
+            &pipeline,
+            &readiness,
+            &connections,
+            &stop_requested,
+        )?;
         // Before the first request is answered: a signal from here on must not end the process unprepared. Not
         // earlier: until now it should.
         let signals = Signals::new()?;
         let (stop_listening, stop) = watch::channel(false);
-        let serve = |listener, router| {
-            tokio::spawn(listener::serve(
-                listener,
-                router,
-                connections.clone(),
-                stop.clone(),
-            ))
+        let serve = |socket, router| {
+            let (connections, stop) = (connections.clone(), stop.clone());
+            tokio::spawn(listener::serve(socket, router, connections, stop))
         };
+        let [grpc, http] = sockets;
         let servers = [serve(grpc, grpc_router), serve(http, http_router)];
         let lake_file = LakeFile::new(&config.lake, data_dir.path());
         lake_file.write(data_dir.path())?;
@@ -222,11 +159,7 @@ impl Daemon {
             data_dir,
             addresses,
             readiness,
-            queue,
-            ledger,
-            sealer,
-            publish_queue,
-            publisher,
+            pipeline,
             stop_requested,
             stop_listening,
             servers,
@@ -257,7 +190,10 @@ impl Daemon {
     /// Stops in order; see the module's table. A signal meanwhile ends the process at once.
     pub async fn stop(self) -> Farewell {
         let deadline = Instant::now() + self.config.shutdown_grace;
-        tokio::spawn(leave_at_a_signal(self.signals));
+        tokio::spawn(leave_at_a_signal(
+            self.signals,
+            self.data_dir.path().to_owned(),
+        ));
         self.readiness.stop();
         self.stop_listening.send_replace(true);
         // Half of the time for the peers of both, so that the other half is left for the rows.
@@ -271,20 +207,9 @@ impl Daemon {
                 server.abort();
             }
         }
-        self.queue.close();
-        let (sealer, publish_queue, publisher) = (self.sealer, self.publish_queue, self.publisher);
-        let finished = tokio::task::spawn_blocking(move || {
-            let rows_lost = sealer.finish(deadline);
-            publish_queue.close(deadline);
-            let staged_seals_left = publisher.join().unwrap_or_else(|_| {
-                tracing::error!("the publisher panicked; staged seals wait for the next start");
-                1
-            });
-            Farewell {
-                staged_seals_left,
-                rows_lost,
-            }
-        });
+        let ledger = Arc::clone(&self.pipeline.ledger);
+        let pipeline = self.pipeline;
+        let finished = tokio::task::spawn_blocking(move || pipeline.finish(deadline));
         let farewell = match finished.await {
             Ok(farewell) => farewell,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
@@ -292,7 +217,7 @@ impl Daemon {
         if let Err(error) = ServerFile::remove(self.data_dir.path()) {
             tracing::debug!(%error, "server.json cannot be removed");
         }
-        let committed = self.ledger.snapshot().committed;
+        let committed = ledger.snapshot().committed;
         tracing::info!(
             rows_committed = committed.iter().map(|amount| amount.rows).sum::<u64>(),
             staged_seals_left = farewell.staged_seals_left,
@@ -303,9 +228,136 @@ impl Daemon {
     }
 }
 
-/// Ends the process, in the middle of whatever it does, when a signal comes.
-async fn leave_at_a_signal(mut signals: Signals) {
-    let name = signals.next().await;
+/// Everything behind the receivers: the seal queue and the threads that bring its rows into the lake.
+struct Pipeline {
+    queue: Arc<SealQueue>,
+    ledger: Arc<Ledger>,
+    sealer: Sealer,
+    publish_queue: PublishQueue,
+    publisher: std::thread::JoinHandle<usize>,
+}
+
+impl Pipeline {
+    /// Opens the lake, takes up the staged seals of the last run, and starts publisher and sealer.
+    async fn start(config: &Config, data_dir: &DataDir) -> Result<Pipeline, StartError> {
+        let (lake_config, writer) = (config.lake.clone(), data_dir.writer().clone());
+        // DuckDB blocks; the reactor has nothing else to do yet, but timers and signals stay alive.
+        let lake = tokio::task::spawn_blocking(move || Lake::open(&lake_config, &writer))
+            .await
+            .map_err(std::io::Error::other)??;
+        let leftovers = staged::read_all(&data_dir.staged()).map_err(StartError::Staged)?;
+        let last_staged = leftovers.last().map_or(SealId(0), |seal| seal.id);
+        let sequence = SealSequence::open(&data_dir.seal_sequence(), last_staged)?;
+        let limits = SealLimits {
+            target_bytes: config.seal.target_bytes,
+            max_age: config.seal.max_age,
+        };
+        let queue = SealQueue::new(limits, sequence);
+        let ledger = Arc::new(Ledger::new());
+        let publish_queue = PublishQueue::new();
+        for seal in leftovers {
+            tracing::info!(
+                seal = seal.id.0,
+                rows = seal.rows(),
+                "found a staged seal of the last run"
+            );
+            ledger.staged(&seal);
+            publish_queue.push(seal);
+        }
+        let publisher = Publisher::spawn(
+            config.lake.clone(),
+            data_dir.writer().clone(),
+            lake,
+            publish_queue.clone(),
+            Arc::clone(&ledger),
+        )?;
+        let publish = publish_queue.clone();
+        let sealer = Sealer::spawn(
+            Arc::clone(&queue),
+            Arc::clone(&ledger),
+            data_dir.staged(),
+            move |seal| publish.push(seal),
+        )?;
+        Ok(Pipeline {
+            queue,
+            ledger,
+            sealer,
+            publish_queue,
+            publisher,
+        })
+    }
+
+    /// Seals, stages and publishes what is there, until `deadline`. Blocks.
+    fn finish(self, deadline: Instant) -> Farewell {
+        self.queue.close();
+        let rows_lost = self.sealer.finish(deadline);
+        self.publish_queue.close(deadline);
+        let staged_seals_left = self.publisher.join().unwrap_or_else(|_| {
+            tracing::error!("the publisher panicked; staged seals wait for the next start");
+            1
+        });
+        Farewell {
+            staged_seals_left,
+            rows_lost,
+        }
+    }
+}
+
+/// What the two listeners serve: gRPC, then HTTP.
+fn routers(
+    config: &Config,
+    data_dir: &DataDir,
+    addresses: Addresses,
+    pipeline: &Pipeline,
+    readiness: &Arc<Readiness>,
+    connections: &ConnectionLimits,
+    stop_requested: &Arc<Notify>,
+) -> Result<[Router; 2], StartError> {
+    let budget = Budget::new(config.max_buffered_bytes);
+    let counters = Arc::new(Counters::default());
+    let intake = Intake::new(
+        budget.clone(),
+        Arc::clone(&counters),
+        Arc::clone(&pipeline.queue),
+        config.max_body_bytes,
+    );
+    let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
+    let admin = AdminService {
+        identity: Identity {
+            writer: data_dir.writer().clone(),
+            started_unix_ms: unix_ms(),
+            listeners: vec![
+                (Protocol::Grpc, addresses.grpc.to_string()),
+                (Protocol::Http, addresses.http.to_string()),
+            ],
+            token_required: gate.wants_token(),
+            catalog: config.lake.catalog.to_string(),
+            data_path: config.lake.data_path.display().to_string(),
+        },
+        counters,
+        budget,
+        queue: Arc::clone(&pipeline.queue),
+        ledger: Arc::clone(&pipeline.ledger),
+        readiness: Arc::clone(readiness),
+        connections: Arc::clone(&connections.open),
+        stop: Arc::clone(stop_requested),
+    };
+    let grpc = router::grpc(&gate, &intake, admin, addresses.http.port())?;
+    let http = router::http(&gate, &intake, readiness, addresses.grpc.port());
+    Ok([grpc, http])
+}
+
+/// Ends the process, in the middle of whatever it does, when a further signal comes.
+async fn leave_at_a_signal(mut signals: Signals, data_dir: PathBuf) {
+    let asked = Instant::now();
+    let name = loop {
+        let name = signals.next().await;
+        if asked.elapsed() >= SAME_SIGNAL {
+            break name;
+        }
+    };
+    // A file that names a dead server helps nobody; that it cannot be removed changes nothing.
+    let _ = ServerFile::remove(&data_dir);
     tracing::error!(signal = name, "left at once; what was not staged is lost");
     std::process::exit(1);
 }

@@ -346,7 +346,8 @@ EXIT CODES
     pub(super) const QUERY: &str = "\
 The tables are otlp_logs, otlp_traces, otlp_metrics_gauge, otlp_metrics_sum,
 otlp_metrics_histogram, otlp_metrics_exp_histogram and otlp_metrics_summary;
-otlake_seals has a row for each commit.
+otlake_seals has a row for each commit. Of several statements, separated by `;`, the
+rows of the last one are printed.
 
 EXAMPLES
   otlake query \"SELECT * FROM otlp_logs LIMIT 10\"
@@ -380,17 +381,17 @@ EXAMPLES
   otlake seals --limit 100 --json
 
 EXIT CODES
-  0 done   1 failed, such as when no server runs   2 wrong usage";
+  0 done   1 failed, such as when neither server nor lake is there   2 wrong usage";
 
     pub(super) const STOP: &str = "\
-The call returns once the stop has begun.
+The call returns once the server has ended.
 
 EXAMPLES
   otlake stop
   otlake stop --data-dir /var/lib/otlake
 
 EXIT CODES
-  0 the server is stopping   1 failed, such as when no server runs   2 wrong usage";
+  0 the server has ended   1 failed, such as when no server runs   2 wrong usage";
 
     pub(super) const SEND: &str = "\
 Generated records are numbered, so that SQL can count loss and duplicates.

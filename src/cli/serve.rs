@@ -118,12 +118,16 @@ otlake {version}
       OTEL_METRICS_EXPORTER=otlp OTEL_TRACES_EXPORTER=otlp OTEL_EXPORTER_OTLP_PROTOCOL=grpc \\
       OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}{sdk_headers}
   Query
-    {program} query --data-dir {data_dir} \"SELECT * FROM otlp_logs ORDER BY time_unix_nano DESC LIMIT 10\"
+    {token}{program} query --data-dir {data_dir} \"SELECT * FROM otlp_logs ORDER BY time_unix_nano DESC LIMIT 10\"
 ",
         version = env!("CARGO_PKG_VERSION"),
         catalog = config.lake.catalog,
         files = config.lake.data_path.display(),
         program = super::program_name(),
+        token = match config.auth {
+            Auth::Token(_) => "OTLAKE_TOKEN=TOKEN ",
+            Auth::Open { .. } => "",
+        },
     );
     text
 }

@@ -63,7 +63,7 @@ pub const SNAPSHOT_RETENTION_RANGE: RangeInclusive<Span> =
 
 /// Default of `shutdown-grace`.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
-/// Range of `shutdown-grace`; zero leaves at once and lets the journal replay.
+/// Range of `shutdown-grace`; zero leaves at once, with what is staged by then.
 pub const SHUTDOWN_GRACE_RANGE: RangeInclusive<Span> =
     Span(Duration::ZERO)..=Span(Duration::from_secs(3600));
 

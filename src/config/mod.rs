@@ -44,7 +44,7 @@ use crate::lake::LakeConfig;
 /// Everything `otlake serve` needs to know, validated.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The server's own folder: lock, journal, staged files, by default the lake too. Absolute.
+    /// The server's own folder: lock, staged files, by default the lake too. Absolute.
     pub data_dir: PathBuf,
     /// Where OTLP/gRPC, health, reflection and the admin service listen; port 0 lets the system choose.
     pub grpc_listen: SocketAddr,

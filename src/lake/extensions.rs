@@ -33,6 +33,18 @@ pub(super) fn load(connection: &Connection, config: &LakeConfig) -> Result<(), L
     };
     let engine = Engine::of(connection)?;
     let folders = folders(config.extension_dir.as_deref());
+    if let Some(folder) = config.extension_dir.as_deref()
+        && names
+            .iter()
+            .any(|name| find_in(folder, &engine, name).is_none())
+    {
+        tracing::warn!(
+            folder = %folder.display(),
+            "--extension-dir does not hold DuckDB's extensions for {} {}; looking elsewhere",
+            engine.version,
+            engine.platform
+        );
+    }
     for name in names {
         load_one(connection, &engine, &folders, name)?;
     }

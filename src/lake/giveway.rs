@@ -2,7 +2,8 @@
 //!
 //! A merge of large files takes seconds, and nobody should wait for it. But under a load that never pauses no merge would
 //! ever end, and the lake would fill with small files. So a seal that finds a merge running waits as long as the merge's
-//! patience says: not at all at first, then longer each time that merging was broken off, until one gets through.
+//! patience says: a moment at first, which small merges need to end, then longer each time that merging was broken off,
+//! until one gets through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,12 @@ use duckdb::InterruptHandle;
 
 use super::queue::PublishQueue;
 
+/// How long a seal waits for a merge at first: many end within it.
+const PATIENCE_MIN: Duration = Duration::from_millis(50);
+
+/// How long it waits after a merge was broken off once; doubled each further time.
+const PATIENCE_GROWN: Duration = Duration::from_secs(1);
+
 /// How long a seal waits at most for a merge, after it was broken off again and again.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -20,20 +27,28 @@ const PATIENCE_MAX: Duration = Duration::from_secs(60);
 const INTERRUPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long seals wait for a merge that is running when they come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
     current: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            current: PATIENCE_MIN,
+        }
+    }
 }
 
 impl Patience {
     /// A merge was broken off.
     pub(super) fn grow(&mut self) {
-        self.current = (self.current * 2).clamp(Duration::from_secs(1), PATIENCE_MAX);
+        self.current = (self.current * 2).clamp(PATIENCE_GROWN, PATIENCE_MAX);
     }
 
     /// A merge got through.
     pub(super) fn reset(&mut self) {
-        self.current = Duration::ZERO;
+        self.current = PATIENCE_MIN;
     }
 }
 

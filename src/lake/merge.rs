@@ -16,6 +16,9 @@ use super::tables::METADATA;
 /// What DuckDB says of a statement that was interrupted.
 const INTERRUPTED: &str = "Interrupted!";
 
+/// What DuckDB says to a rollback when there is nothing to roll back.
+const NO_TRANSACTION: &str = "no transaction is active";
+
 /// How the names of the files begin that DuckLake writes itself; ours begin with the writer's id.
 const MERGED_PREFIX: &str = "ducklake-";
 
@@ -69,7 +72,11 @@ impl Lake {
         match merged {
             Ok(files) => Ok(Some(files)),
             Err(error) if error.to_string().contains(INTERRUPTED) => {
-                connection.execute_batch("ROLLBACK").map_err(action())?;
+                match connection.execute_batch("ROLLBACK") {
+                    // The interrupt came before the transaction began, or in its commit, which ends it either way.
+                    Err(error) if error.to_string().contains(NO_TRANSACTION) => {}
+                    ended => ended.map_err(action())?,
+                }
                 self.remove_unfinished(&dir, &before)?;
                 Ok(None)
             }

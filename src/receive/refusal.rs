@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use crate::decode::DecodeError;
 use crate::memory::MemoryError;
 use crate::seal::queue::Closed;
@@ -51,9 +53,13 @@ impl Refusal {
 impl From<MemoryError> for Refusal {
     fn from(error: MemoryError) -> Refusal {
         match error {
-            MemoryError::Full { .. } => Refusal::new(
+            // The same words each time, so that clients and logs can see that it is the same trouble.
+            MemoryError::Full { limit, .. } => Refusal::new(
                 Reason::MemoryFull,
-                format!("{error}; try again, or raise --max-buffered-bytes"),
+                format!(
+                    "the {} of buffer memory are in use; try again, or raise --max-buffered-bytes",
+                    ByteSize(limit)
+                ),
             ),
             MemoryError::NeverFits { .. } => Refusal::new(
                 Reason::RowsTooLarge,

@@ -20,11 +20,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::args::{OutputFormat, QueryArgs};
-use super::client::{Found, Target};
+use super::client::{ANSWER_TIMEOUT, Client, Found, Target};
 use super::failure::UsageError;
 use super::flush::flush;
 use super::table as layout;
+use crate::config::Secret;
 use crate::lake::{self, LakeConfig};
+use crate::proto::admin::StatusRequest;
 use crate::server_file::LakeFile;
 use rows::{QueryError, Rows};
 
@@ -79,10 +81,23 @@ async fn flush_running_server(args: &QueryArgs) -> Result<(), UsageError> {
     if target.found == Found::Guessed {
         return Ok(());
     }
-    if let Err(error) = flush(&target, args.client.token.as_ref(), FLUSH_TIMEOUT).await {
+    if let Err(error) = try_flush(&target, args.client.token.as_ref()).await {
         eprintln!("warning: not flushed, the newest rows may be missing: {error}");
     }
     Ok(())
+}
+
+/// Flushes, unless the server knows that rows do not reach the lake: that could only be waited for.
+async fn try_flush(target: &Target, token: Option<&Secret>) -> anyhow::Result<()> {
+    let mut client = Client::connect(target, token, ANSWER_TIMEOUT).await?;
+    match client.admin.status(StatusRequest {}).await {
+        Err(status) => return Err(client.explain(&status)),
+        Ok(status) => {
+            let degraded = status.into_inner().degraded;
+            anyhow::ensure!(degraded.is_empty(), "the server is degraded, {degraded}");
+        }
+    }
+    flush(target, token, FLUSH_TIMEOUT).await.map(drop)
 }
 
 fn query(lake: &LakeConfig, sql: &str, format: OutputFormat) -> anyhow::Result<ExitCode> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::client::{Client, Encoding, Outcome, Target};
 use super::{guess, json, transport};
 use crate::cli::args::{SendArgs, SendProtocol, SendSignal};
+use crate::cli::table;
 use crate::signal::{Protocol, Signal};
 
 /// One request of a file.
@@ -67,7 +68,7 @@ pub(super) async fn send(args: &SendArgs) -> anyhow::Result<bool> {
         }
     }
     if tried > 1 && !args.quiet {
-        println!("{kept} of {tried} requests accepted in full");
+        table::print(&format!("{kept} of {tried} requests accepted in full"))?;
     }
     Ok(tried == kept)
 }
@@ -106,10 +107,10 @@ impl Sender<'_> {
         let ms = start.elapsed().as_secs_f64() * 1e3;
         let (full, result) = describe(&outcome);
         if !(full && self.args.quiet) {
-            println!(
+            table::print(&format!(
                 "{}: {}, {bytes} bytes over {protocol}, {result}, {ms:.1} ms",
                 request.name, request.signal
-            );
+            ))?;
         }
         Ok(full)
     }

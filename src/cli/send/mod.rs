@@ -35,6 +35,7 @@ use self::generate::{Catalog, Encoder, Plan, Request};
 use self::pace::Pace;
 use self::report::{Report, Tally};
 use super::args::{SendArgs, SendProtocol, SendSignal};
+use super::table;
 use crate::signal::{Protocol, Signal};
 
 /// Decides what the generated records say: fixed, so that runs compare.
@@ -116,7 +117,7 @@ async fn generated(args: &SendArgs) -> anyhow::Result<bool> {
         tally,
     };
     if !(args.quiet && report.is_complete()) {
-        print!("{report}");
+        table::print(report.to_string().trim_end())?;
     }
     Ok(report.is_complete())
 }

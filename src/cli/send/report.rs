@@ -234,7 +234,11 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "acknowledged   {}", tally.acknowledged)?;
         messages(f, &tally.warnings)?;
         write_failures(f, "refused", &tally.refused)?;
-        writeln!(f, "rejected       {}", tally.rejected)?;
+        writeln!(
+            f,
+            "rejected       {} (single records, in requests that were accepted)",
+            tally.rejected
+        )?;
         messages(f, &tally.rejections)?;
         if !tally.unanswered.is_empty() {
             write_failures(f, "unanswered", &tally.unanswered)?;
@@ -258,7 +262,10 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "hint           {hint}")?;
         }
         if tally.acknowledged > 0 {
-            writeln!(f, "\nTo count loss and duplicates of this run:\n")?;
+            writeln!(
+                f,
+                "\nTo count loss and duplicates of this run (with --data-dir, if the lake is not in ./otlake-data):\n"
+            )?;
             writeln!(f, "otlake query \"{}\"", self.sql())?;
         }
         Ok(())
@@ -318,7 +325,10 @@ fn messages(f: &mut fmt::Formatter<'_>, messages: &Messages) -> fmt::Result {
 }
 
 fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 fn milliseconds(micros: u64) -> String {

@@ -118,7 +118,12 @@ async fn what_the_server_says_is_reported() {
     for protocol in ["grpc", "http", "http-json"] {
         let text = report_of(Answer::Partial(3, "3 bad ids"), protocol, "").await;
         assert!(text.contains("acknowledged   7\n"), "{text}");
-        assert!(text.contains("rejected       3\n    3 bad ids\n"), "{text}");
+        assert!(
+            text.contains(
+                "rejected       3 (single records, in requests that were accepted)\n    3 bad ids\n"
+            ),
+            "{text}"
+        );
 
         let text = report_of(Answer::Partial(0, "old schema"), protocol, "").await;
         assert!(

@@ -45,11 +45,11 @@ fn outcomes_are_counted_by_reason() {
     assert!(!report.is_complete());
     let text = report.to_string();
     for line in [
-        "sent           20 log records, 30 data points in 7 requests, 0.0 MB",
+        "sent           20 log records, 30 data points in 7 requests, 7.9 kB",
         "acknowledged   17",
         "refused        30",
         "  UNAVAILABLE: 30 records in 5 requests",
-        "    full\n    two\n    three\nrejected       3\n    bad ids",
+        "    full\n    two\n    three\nrejected       3 (single records, in requests that were accepted)\n    bad ids",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
