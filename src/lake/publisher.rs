@@ -128,14 +128,15 @@ impl Publisher {
             // Harmless: the next start finds the seal published and tries again.
             tracing::warn!(dir = %seal.dir.display(), %error, "cannot remove the folder of a published seal");
         }
-        let publish_ms = took.as_secs_f64() * 1e3;
-        self.ledger.committed(seal, publish_ms);
         for file in &seal.files {
             let counted = &mut self.files[file.table.index()];
             counted.files += 1;
             counted.bytes += file.bytes;
         }
         self.ledger.counted_files(self.files);
+        // Last: whoever waits for the commit then finds the files counted.
+        let publish_ms = took.as_secs_f64() * 1e3;
+        self.ledger.committed(seal, publish_ms);
         tracing::debug!(
             seal = seal.id.0,
             rows = seal.rows(),
