@@ -3,7 +3,7 @@
 //! ```text
 //! body (admitted by bytes) -> decode -> [journal] -> seal queue -> answer
 //! ```
-//! The journal's append takes its place between decode and queue: a request is answered after it.
+//! The journal is to come: its append takes that place between decode and queue, and a request will be answered after it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
