@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One of OpenTelemetry's three signals, as OTLP divides them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Signal {
@@ -174,6 +176,63 @@ impl fmt::Display for SealId {
     /// Sixteen digits, so that file names sort as the seals do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016}", self.0)
+    }
+}
+
+/// Why a seal was cut from the open buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CutCause {
+    /// The buffer reached the target size.
+    Size,
+    /// Its oldest row reached the maximum age.
+    Age,
+    /// Somebody asked for a flush.
+    Flush,
+    /// The server stops.
+    Stop,
+}
+
+impl CutCause {
+    /// The cause in one word, as `otlake seals` shows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CutCause::Size => "size",
+            CutCause::Age => "age",
+            CutCause::Flush => "flush",
+            CutCause::Stop => "stop",
+        }
+    }
+}
+
+/// When a request is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once its rows are in memory: fast, and a crash loses up to a seal's worth of what was acknowledged.
+    Memory,
+    /// Once its rows are in the journal, synced to disk.
+    #[default]
+    Journal,
+    /// Once its rows are in the lake.
+    Lake,
+}
+
+impl Durability {
+    /// The word in settings and in `otlake status`: `memory`, `journal` or `lake`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Memory => "memory",
+            Durability::Journal => "journal",
+            Durability::Lake => "lake",
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -18,8 +18,7 @@ use otlake::proto::metrics::v1::metric::Data;
 use otlake::proto::metrics::v1::{Gauge, Metric, NumberDataPoint, Sum};
 use otlake::rows::{Rows, batch_bytes, compact};
 use otlake::seal::queue::{Seal, SealLimits, SealQueue, SealSequence};
-use otlake::seal::staged::CutCause;
-use otlake::signal::{SealId, Table};
+use otlake::signal::{CutCause, SealId, Table};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

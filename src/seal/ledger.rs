@@ -16,8 +16,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::staged::{CutCause, StagedSeal};
-use crate::signal::{SealId, Table};
+use super::staged::StagedSeal;
+use crate::signal::{CutCause, SealId, Table};
 
 /// How many finished seals are remembered for `otlake seals`.
 pub const RECENT_SEALS_MAX: usize = 1000;

@@ -9,10 +9,10 @@ use arrow::record_batch::RecordBatch;
 
 use super::buffer::OpenBuffer;
 use super::ledger::{Amount, unix_ms};
-use super::staged::{CutCause, write_synced};
+use super::staged::write_synced;
 use crate::memory::Reservation;
 use crate::rows::{Rows, batch_bytes};
-use crate::signal::{SealId, Table};
+use crate::signal::{CutCause, SealId, Table};
 
 /// When the open buffer is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

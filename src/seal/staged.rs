@@ -10,40 +10,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::signal::{SealId, Table};
+use crate::signal::{CutCause, SealId, Table};
 
 /// The manifest's file name inside a staged seal's folder.
 const MANIFEST: &str = "manifest.json";
 
 /// The layout of the manifest; a newer one is refused, never guessed at.
 const MANIFEST_VERSION: u32 = 1;
-
-/// Why a seal was cut from the open buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CutCause {
-    /// The buffer reached the target size.
-    Size,
-    /// Its oldest row reached the maximum age.
-    Age,
-    /// Somebody asked for a flush.
-    Flush,
-    /// The server stops.
-    Stop,
-}
-
-impl CutCause {
-    /// The cause in one word, as `otlake seals` shows it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            CutCause::Size => "size",
-            CutCause::Age => "age",
-            CutCause::Flush => "flush",
-            CutCause::Stop => "stop",
-        }
-    }
-}
 
 /// One table's Parquet file of a seal.
 #[derive(Clone, Debug, PartialEq, Eq)]

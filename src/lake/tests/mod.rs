@@ -22,8 +22,8 @@ use tempfile::TempDir;
 use super::{Catalog, Lake, LakeConfig, open_read_only};
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
-use crate::seal::staged::{CutCause, StagedFile, StagedSeal};
-use crate::signal::{SealId, Table, WriterId};
+use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::signal::{CutCause, SealId, Table, WriterId};
 
 /// A data folder with the settings of a lake in it.
 struct Fixture {
