@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::disk::{Disk, RealDisk};
 use crate::lake::{Lake, LakeError, PublishQueue, Publisher};
 use crate::memory::Budget;
 use crate::receive::admin::{AdminService, Identity};
@@ -245,9 +246,10 @@ impl Pipeline {
         let lake = tokio::task::spawn_blocking(move || Lake::open(&lake_config, &writer))
             .await
             .map_err(std::io::Error::other)??;
-        let leftovers = staged::read_all(&data_dir.staged()).map_err(StartError::Staged)?;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let leftovers = staged::read_all(&*disk, &data_dir.staged()).map_err(StartError::Staged)?;
         let last_staged = leftovers.last().map_or(SealId(0), |seal| seal.id);
-        let sequence = SealSequence::open(&data_dir.seal_sequence(), last_staged)?;
+        let sequence = SealSequence::open(&disk, &data_dir.seal_sequence(), last_staged)?;
         let limits = SealLimits {
             target_bytes: config.seal.target_bytes,
             max_age: config.seal.max_age,
@@ -275,6 +277,7 @@ impl Pipeline {
         let sealer = Sealer::spawn(
             Arc::clone(&queue),
             Arc::clone(&ledger),
+            disk,
             data_dir.staged(),
             move |seal| publish.push(seal),
         )?;

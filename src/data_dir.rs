@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::seal::staged::write_synced;
+use crate::disk::{Disk as _, RealDisk};
 use crate::signal::WriterId;
 
 /// How often, and after which pause, a lock that is held is tried again.
@@ -156,6 +156,8 @@ fn writer_id(path: &Path) -> Result<WriterId, DataDirError> {
         Err(error) => return Err(io_error(path)(error)),
     }
     let id = uuid::Uuid::now_v7().to_string();
-    write_synced(path, id.as_bytes()).map_err(io_error(path))?;
+    RealDisk
+        .write_synced(path, id.as_bytes())
+        .map_err(io_error(path))?;
     Ok(WriterId(id))
 }

@@ -18,7 +18,7 @@
 //! | seal | [`seal`] | the shared queue: buffer, cut, stage as Parquet, synced |
 //! | lake | [`lake`] | one DuckLake transaction a seal, with the seal's number inside it; merging and expiring between |
 //!
-//! [`signal`] and [`memory`] are the words and the budget all share; [`telemetry`] counts and logs; [`config`] turns
+//! [`signal`], [`memory`] and [`disk`] are the words, the budget and the file system all share; [`telemetry`] counts and logs; [`config`] turns
 //! flags, environment and file into one validated `Config`; [`daemon`] starts and stops everything in order; [`cli`] is
 //! what people type.
 //!
@@ -31,6 +31,7 @@ pub mod config;
 pub mod daemon;
 pub mod data_dir;
 pub mod decode;
+pub mod disk;
 pub mod lake;
 pub mod memory;
 pub mod proto;

@@ -8,21 +8,31 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 /// Words of the crate that every station may use.
-const COMMON: [&str; 2] = ["signal", "memory"];
+const COMMON: [&str; 3] = ["signal", "memory", "disk"];
 
 /// What each station may use beside [`COMMON`] and itself. Modules that are not listed compose the stations.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("signal", &[]),
     ("memory", &[]),
+    ("disk", &[]),
     ("rows", &[]),
     ("decode", &["rows"]),
-    ("seal", &["rows"]),
+    ("journal", &["rows"]),
+    ("seal", &["journal", "rows"]),
     ("lake", &["seal", "rows"]),
     ("telemetry", &["config", "rows"]),
     (
         "receive",
         // The gate takes its settings from the configuration; the messages are the protocol's own.
-        &["decode", "seal", "rows", "telemetry", "config", "proto"],
+        &[
+            "decode",
+            "journal",
+            "seal",
+            "rows",
+            "telemetry",
+            "config",
+            "proto",
+        ],
     ),
     // A catalog is a setting.
     ("config", &["lake"]),

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::support::arbitrary::{self, seeded};
 use crate::support::otlp::{Export, kv, resource, text};
+use crate::support::real_disk;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -159,7 +160,8 @@ impl Model {
             target_bytes,
             max_age: HOUR,
         };
-        let sequence = SealSequence::open(&dir.path().join("seal"), SealId(0)).unwrap();
+        let sequence =
+            SealSequence::open(&real_disk(), &dir.path().join("seal"), SealId(0)).unwrap();
         Model {
             dir,
             budget: Budget::new(1 << 30),
@@ -300,7 +302,8 @@ impl Model {
             true => self.last,
             false => SealId(0),
         };
-        let sequence = SealSequence::open(&self.dir.path().join("seal"), after).unwrap();
+        let sequence =
+            SealSequence::open(&real_disk(), &self.dir.path().join("seal"), after).unwrap();
         assert!(sequence.next() > self.last);
         self.queue = SealQueue::new(self.limits, sequence);
         self.buffered = Default::default();
@@ -357,7 +360,7 @@ proptest! {
 }
 
 fn queue_in(dir: &TempDir, target_bytes: u64, max_age: Duration) -> Arc<SealQueue> {
-    let sequence = SealSequence::open(&dir.path().join("seal"), SealId(0)).unwrap();
+    let sequence = SealSequence::open(&real_disk(), &dir.path().join("seal"), SealId(0)).unwrap();
     let limits = SealLimits {
         target_bytes,
         max_age,
@@ -494,7 +497,7 @@ fn closing_wakes_the_sealer() {
 fn rows_stay_while_their_seal_cannot_be_numbered() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("away");
-    let sequence = SealSequence::open(&folder.join("seal"), SealId(4)).unwrap();
+    let sequence = SealSequence::open(&real_disk(), &folder.join("seal"), SealId(4)).unwrap();
     let limits = SealLimits {
         target_bytes: u64::MAX,
         max_age: HOUR,
@@ -520,7 +523,9 @@ fn rows_stay_while_their_seal_cannot_be_numbered() {
 fn the_sequence_goes_on_behind_the_highest_known_number() {
     let dir = TempDir::new().unwrap();
     let file: PathBuf = dir.path().join("seal");
-    let next = |after| SealSequence::open(&file, SealId(after)).map(|sequence| sequence.next());
+    let next = |after| {
+        SealSequence::open(&real_disk(), &file, SealId(after)).map(|sequence| sequence.next())
+    };
     assert_eq!(next(0).unwrap(), SealId(1));
     assert_eq!(next(7).unwrap(), SealId(8));
     std::fs::write(&file, "1001\n").unwrap();

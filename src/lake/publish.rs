@@ -16,8 +16,9 @@ use super::error::LakeError;
 use super::maintain::Maintenance;
 use super::sql::{identifier, literal};
 use super::tables::{METADATA, SEALS, prepare, rows_column};
+use crate::disk::{Disk as _, RealDisk};
 use crate::seal::ledger::{LakeFiles, unix_ms};
-use crate::seal::staged::{StagedFile, StagedSeal, sync_dir, write_synced};
+use crate::seal::staged::{StagedFile, StagedSeal};
 use crate::signal::{SealId, Table, WriterId};
 
 /// A file in the lake's folder by which it is known.
@@ -207,7 +208,9 @@ impl Lake {
             run(connection, &sql, seal.id, "register the files of")?;
         }
         if !seal.files.is_empty() {
-            sync_dir(&seal.dir).map_err(LakeError::io("sync", &seal.dir))?;
+            RealDisk
+                .sync_dir(&seal.dir)
+                .map_err(LakeError::io("sync", &seal.dir))?;
         }
         self.insert_seal(connection, seal, started)?;
         Ok(true)
@@ -261,7 +264,9 @@ impl Lake {
         let destination = dir.join(name);
         let staged = seal.dir.join(file.name());
         move_file(&staged, &destination)?;
-        sync_dir(&dir).map_err(LakeError::io("sync", &dir))?;
+        RealDisk
+            .sync_dir(&dir)
+            .map_err(LakeError::io("sync", &dir))?;
         Ok(destination)
     }
 }
@@ -310,7 +315,9 @@ fn mark_data_folder(connection: &Connection, config: &LakeConfig) -> Result<(), 
             return Err(no_data_folder(config));
         }
     }
-    write_synced(&marker, MARKER_TEXT).map_err(LakeError::io("write", &marker))
+    RealDisk
+        .write_synced(&marker, MARKER_TEXT)
+        .map_err(LakeError::io("write", &marker))
 }
 
 fn no_data_folder(config: &LakeConfig) -> LakeError {
@@ -332,7 +339,9 @@ fn make_dir(dir: &Path) -> Result<(), LakeError> {
         _ => {}
     }
     match dir.parent() {
-        Some(parent) => sync_dir(parent).map_err(LakeError::io("sync", parent)),
+        Some(parent) => RealDisk
+            .sync_dir(parent)
+            .map_err(LakeError::io("sync", parent)),
         None => Ok(()),
     }
 }
@@ -362,6 +371,8 @@ fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
     File::open(&partial)?.sync_all()?;
     fs::rename(&partial, destination)?;
     // Durable before the only other copy goes.
-    destination.parent().map_or(Ok(()), sync_dir)?;
+    destination
+        .parent()
+        .map_or(Ok(()), |dir| RealDisk.sync_dir(dir))?;
     fs::remove_file(staged)
 }

@@ -12,6 +12,7 @@ use super::maintain::MaintainStep;
 use super::publish::Lake;
 use super::queue::{Next, PublishQueue};
 use super::{LakeConfig, LakeError};
+use crate::disk::RealDisk;
 use crate::seal::backoff::Backoff;
 use crate::seal::ledger::{LakeFiles, Ledger};
 use crate::seal::staged::StagedSeal;
@@ -124,7 +125,7 @@ impl Publisher {
     }
 
     fn published(&mut self, seal: &StagedSeal, took: Duration) {
-        if let Err(error) = seal.remove() {
+        if let Err(error) = seal.remove(&RealDisk) {
             // Harmless: the next start finds the seal published and tries again.
             tracing::warn!(dir = %seal.dir.display(), %error, "cannot remove the folder of a published seal");
         }

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::buffer::OpenBuffer;
 use super::ledger::{Amount, unix_ms};
-use super::staged::write_synced;
+use crate::disk::Disk;
 use crate::memory::Reservation;
 use crate::rows::{Rows, batch_bytes};
 use crate::signal::{CutCause, SealId, Table};
@@ -236,6 +236,7 @@ impl SealQueue {
 /// is paid every [`SealSequence::BLOCK`] seals and a restart leaves a gap, never a number used twice.
 #[derive(Debug)]
 pub struct SealSequence {
+    disk: Arc<dyn Disk>,
     file: PathBuf,
     next: SealId,
     reserved: SealId,
@@ -250,19 +251,27 @@ impl SealSequence {
     ///
     /// # Errors
     /// Any I/O error, and `InvalidData` when the file holds no number.
-    pub fn open(file: &Path, last_staged: SealId) -> io::Result<SealSequence> {
-        let stored = match std::fs::read_to_string(file) {
-            Ok(text) => text.trim().parse::<u64>().map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{} holds no seal number", file.display()),
-                )
-            })?,
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        file: &Path,
+        last_staged: SealId,
+    ) -> io::Result<SealSequence> {
+        let stored = match disk.read(file) {
+            Ok(text) => std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{} holds no seal number", file.display()),
+                    )
+                })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
             Err(error) => return Err(error),
         };
         let next = SealId(stored.max(last_staged.0 + 1));
         Ok(SealSequence {
+            disk: Arc::clone(disk),
             file: file.to_owned(),
             next,
             reserved: next,
@@ -280,7 +289,8 @@ impl SealSequence {
     fn reserve(&mut self, id: SealId) -> io::Result<()> {
         if id >= self.reserved {
             let reserved = SealId(id.0 + SealSequence::BLOCK);
-            write_synced(&self.file, reserved.0.to_string().as_bytes())?;
+            let text = reserved.0.to_string();
+            self.disk.write_synced(&self.file, text.as_bytes())?;
             self.reserved = reserved;
         }
         Ok(())

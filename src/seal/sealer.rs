@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::queue::{Seal, SealQueue};
 use super::stage::stage;
 use super::staged::StagedSeal;
+use crate::disk::Disk;
 
 /// How often a sealer that waits out a pause looks whether it should give up.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
@@ -29,6 +30,7 @@ impl Sealer {
     pub fn spawn(
         queue: Arc<SealQueue>,
         ledger: Arc<Ledger>,
+        disk: Arc<dyn Disk>,
         staged_dir: PathBuf,
         publish: impl Fn(StagedSeal) + Send + 'static,
     ) -> std::io::Result<Sealer> {
@@ -36,7 +38,7 @@ impl Sealer {
         let stop = Arc::clone(&give_up);
         let thread = thread::Builder::new()
             .name("otlake-sealer".into())
-            .spawn(move || run(&queue, &ledger, &staged_dir, &stop, publish))?;
+            .spawn(move || run(&queue, &ledger, &*disk, &staged_dir, &stop, publish))?;
         Ok(Sealer { thread, give_up })
     }
 
@@ -61,6 +63,7 @@ impl Sealer {
 fn run(
     queue: &SealQueue,
     ledger: &Ledger,
+    disk: &dyn Disk,
     staged_dir: &Path,
     give_up: &AtomicBool,
     publish: impl Fn(StagedSeal),
@@ -79,7 +82,7 @@ fn run(
                     seal.opened_unix_ms,
                     seal.sealed_unix_ms,
                 );
-                match stage_until_done(&seal, ledger, staged_dir, give_up) {
+                match stage_until_done(&seal, ledger, disk, staged_dir, give_up) {
                     Some(staged) => publish(staged),
                     None => lost += seal.rows().iter().sum::<u64>(),
                 }
@@ -103,12 +106,13 @@ fn buffered_rows(queue: &SealQueue) -> u64 {
 fn stage_until_done(
     seal: &Seal,
     ledger: &Ledger,
+    disk: &dyn Disk,
     staged_dir: &Path,
     give_up: &AtomicBool,
 ) -> Option<StagedSeal> {
     let mut backoff = Backoff::default();
     loop {
-        match stage(seal, staged_dir) {
+        match stage(disk, seal, staged_dir) {
             Ok(staged) => {
                 ledger.staged(&staged);
                 return Some(staged);

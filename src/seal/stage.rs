@@ -3,8 +3,7 @@
 //! One file a table, written by arrow-rs: zstd 1, no dictionary for columns whose values seldom repeat, times as
 //! deltas. Each choice is measured (docs/DESIGN.md). Tables are written in parallel on a few threads.
 
-use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -20,7 +19,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::queue::Seal;
-use super::staged::{StagedFile, StagedSeal, file_name, sync_dir};
+use super::staged::{StagedFile, StagedSeal, file_name};
+use crate::disk::{Disk, DiskFile};
 use crate::rows::schema::{Kind, columns, schema};
 use crate::signal::Table;
 
@@ -61,12 +61,13 @@ pub enum StageError {
 ///
 /// # Errors
 /// [`StageError`]; what was written so far is removed, or overwritten by the next attempt.
-pub fn stage(seal: &Seal, staged_dir: &Path) -> Result<StagedSeal, StageError> {
+pub fn stage(disk: &dyn Disk, seal: &Seal, staged_dir: &Path) -> Result<StagedSeal, StageError> {
     let started = Instant::now();
     let dir = staged_dir.join(seal.id.to_string());
-    remove_leftovers(&dir)?;
-    fs::create_dir_all(&dir).map_err(|source| io_error(&dir, source))?;
-    let files = write_tables(seal, &dir)?;
+    disk.remove_dir_all(&dir)
+        .and_then(|()| disk.create_dir_all(&dir))
+        .map_err(|source| io_error(&dir, source))?;
+    let files = write_tables(disk, seal, &dir)?;
     let staged = StagedSeal {
         id: seal.id,
         cause: seal.cause,
@@ -76,17 +77,10 @@ pub fn stage(seal: &Seal, staged_dir: &Path) -> Result<StagedSeal, StageError> {
         sealed_unix_ms: seal.sealed_unix_ms,
         stage_ms: started.elapsed().as_secs_f64() * 1e3,
     };
-    sync_dir(&dir)
-        .and_then(|()| staged.write_manifest())
+    disk.sync_dir(&dir)
+        .and_then(|()| staged.write_manifest(disk))
         .map_err(|source| io_error(&dir, source))?;
     Ok(staged)
-}
-
-fn remove_leftovers(dir: &Path) -> Result<(), StageError> {
-    match fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(io_error(dir, source)),
-        _ => Ok(()),
-    }
 }
 
 fn io_error(path: &Path, source: io::Error) -> StageError {
@@ -97,7 +91,7 @@ fn io_error(path: &Path, source: io::Error) -> StageError {
 }
 
 /// Writes every table, [`STAGE_THREADS`] at a time.
-fn write_tables(seal: &Seal, dir: &Path) -> Result<Vec<StagedFile>, StageError> {
+fn write_tables(disk: &dyn Disk, seal: &Seal, dir: &Path) -> Result<Vec<StagedFile>, StageError> {
     let waiting = Mutex::new(seal.tables.iter());
     let next = || {
         let mut waiting = waiting
@@ -108,7 +102,7 @@ fn write_tables(seal: &Seal, dir: &Path) -> Result<Vec<StagedFile>, StageError> 
     let work = || {
         let mut files = Vec::new();
         while let Some((table, batches)) = next() {
-            files.push(write_table(*table, batches, dir)?);
+            files.push(write_table(disk, *table, batches, dir)?);
         }
         Ok(files)
     };
@@ -135,6 +129,7 @@ fn write_tables(seal: &Seal, dir: &Path) -> Result<Vec<StagedFile>, StageError> 
 
 /// Writes and syncs one table's file.
 fn write_table(
+    disk: &dyn Disk,
     table: Table,
     batches: &[RecordBatch],
     dir: &Path,
@@ -144,7 +139,14 @@ fn write_table(
         path: path.clone(),
         source,
     };
-    let file = File::create(&path).map_err(|source| io_error(&path, source))?;
+    let file = disk
+        .create(&path)
+        .map_err(|source| io_error(&path, source))?;
+    let file = Summed {
+        file,
+        bytes: 0,
+        crc32c: 0,
+    };
     let options = ArrowWriterOptions::new()
         .with_properties(properties(table))
         // Readers go by Parquet's own types; the Arrow schema would only say how we held the rows.
@@ -161,13 +163,38 @@ fn write_table(
             }
         }
     }
-    let file = writer.into_inner().map_err(parquet_error)?;
-    file.sync_all().map_err(|source| io_error(&path, source))?;
-    let bytes = file
-        .metadata()
-        .map_err(|source| io_error(&path, source))?
-        .len();
-    Ok(StagedFile { table, rows, bytes })
+    let mut written = writer.into_inner().map_err(parquet_error)?;
+    written
+        .file
+        .sync()
+        .map_err(|source| io_error(&path, source))?;
+    Ok(StagedFile {
+        table,
+        rows,
+        bytes: written.bytes,
+        crc32c: written.crc32c,
+    })
+}
+
+/// A file, and what its manifest has to say of it.
+struct Summed {
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+    crc32c: u32,
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        let bytes = bytes.get(..written).unwrap_or(bytes);
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Cuts a batch into parts of about [`SLICE_TEXT_BYTES`] of text, as it is once shared texts are written out.

@@ -1,22 +1,26 @@
 //! A staged seal: one folder of Parquet files and a manifest, everything synced to disk.
 //!
 //! `<data-dir>/staged/<seal id>/` holds one file a table and `manifest.json`. The manifest is written last and
-//! renamed into place, so a folder without one is an unfinished stage and its rows are elsewhere (in memory, later
-//! in the journal). From here the rows need no memory: a restart finds the folder and publishes it.
+//! renamed into place, so a folder without one is an unfinished stage and its rows are elsewhere: in memory or in the
+//! journal. It has the CRC32C of each file. From here the rows need no memory: a restart finds the folder, checks it and
+//! publishes it.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Disk;
 use crate::signal::{CutCause, SealId, Table};
 
 /// The manifest's file name inside a staged seal's folder.
 const MANIFEST: &str = "manifest.json";
 
 /// The layout of the manifest; a newer one is refused, never guessed at.
-const MANIFEST_VERSION: u32 = 1;
+const MANIFEST_VERSION: u32 = 2;
+
+/// Read at once when a file's checksum is compared.
+const CHECK_STEP_BYTES: usize = 1 << 20;
 
 /// One table's Parquet file of a seal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub struct StagedFile {
     pub rows: u64,
     /// The file's size, bytes.
     pub bytes: u64,
+    /// CRC32C (Castagnoli) of the whole file.
+    pub crc32c: u32,
 }
 
 impl StagedFile {
@@ -80,6 +86,7 @@ struct ManifestFile {
     table: String,
     rows: u64,
     bytes: u64,
+    crc32c: u32,
 }
 
 impl StagedSeal {
@@ -108,7 +115,7 @@ impl StagedSeal {
     ///
     /// # Errors
     /// Any I/O error; the folder then counts as unfinished.
-    pub fn write_manifest(&self) -> io::Result<()> {
+    pub fn write_manifest(&self, disk: &dyn Disk) -> io::Result<()> {
         let manifest = Manifest {
             version: MANIFEST_VERSION,
             seal_id: self.id.0,
@@ -123,25 +130,24 @@ impl StagedSeal {
                     table: file.table.name().to_owned(),
                     rows: file.rows,
                     bytes: file.bytes,
+                    crc32c: file.crc32c,
                 })
                 .collect(),
         };
-        write_synced(
+        disk.write_synced(
             &self.dir.join(MANIFEST),
             &serde_json::to_vec_pretty(&manifest)?,
         )?;
-        if let Some(parent) = self.dir.parent() {
-            sync_dir(parent)?;
-        }
-        Ok(())
+        self.dir.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
     }
 
-    /// Reads a staged seal back from its folder; `None` when the stage never finished.
+    /// Reads a staged seal back from its folder; `None` when the stage never finished. Its files are not looked at:
+    /// [`StagedSeal::check`] does that.
     ///
     /// # Errors
-    /// An I/O error, or `InvalidData` when the manifest is of another version or does not agree with the files.
-    pub fn read(dir: &Path) -> io::Result<Option<StagedSeal>> {
-        let text = match fs::read(dir.join(MANIFEST)) {
+    /// An I/O error, or `InvalidData` when the manifest is of another version or cannot be understood.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<StagedSeal>> {
+        let text = match disk.read(&dir.join(MANIFEST)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -164,6 +170,7 @@ impl StagedSeal {
                     table,
                     rows: file.rows,
                     bytes: file.bytes,
+                    crc32c: file.crc32c,
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -178,60 +185,75 @@ impl StagedSeal {
         }))
     }
 
+    /// Compares the files with the manifest: their length and CRC32C. A file that is not there was moved into the lake's
+    /// folder by a publish that did not end; the next one goes on from there.
+    ///
+    /// # Errors
+    /// An I/O error, or `InvalidData` that names the file that differs.
+    pub fn check(&self, disk: &dyn Disk) -> io::Result<()> {
+        for file in &self.files {
+            let path = self.dir.join(file.name());
+            let (bytes, crc32c) = match checksum(disk, &path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                found => found?,
+            };
+            if (bytes, crc32c) != (file.bytes, file.crc32c) {
+                return Err(invalid(format!(
+                    "{} has {bytes} bytes with checksum {crc32c:08x}, its manifest says {} bytes with {:08x}",
+                    path.display(),
+                    file.bytes,
+                    file.crc32c
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the folder, once its rows are in the lake.
     ///
     /// # Errors
     /// Any I/O error other than the folder being gone already.
-    pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    pub fn remove(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.remove_dir_all(&self.dir)
     }
+}
+
+/// A file's length and CRC32C.
+fn checksum(disk: &dyn Disk, path: &Path) -> io::Result<(u64, u32)> {
+    let file = disk.open(path)?;
+    let len = file.len()?;
+    let mut step = vec![0; CHECK_STEP_BYTES];
+    let (mut at, mut crc) = (0, 0);
+    while at < len {
+        let take = usize::try_from(len - at).map_or(step.len(), |left| left.min(step.len()));
+        let part = step.get_mut(..take).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        crc = crc32c::crc32c_append(crc, part);
+        at += part.len() as u64;
+    }
+    Ok((len, crc))
 }
 
 /// The staged seals that an earlier run left, oldest first. Folders whose stage never finished are removed.
 ///
 /// # Errors
 /// Any I/O error, and `InvalidData` for a manifest that cannot be understood.
-pub fn read_all(staged_dir: &Path) -> io::Result<Vec<StagedSeal>> {
+pub fn read_all(disk: &dyn Disk, staged_dir: &Path) -> io::Result<Vec<StagedSeal>> {
     let mut seals = Vec::new();
-    for entry in fs::read_dir(staged_dir)? {
-        let dir = entry?.path();
-        if !dir.is_dir() {
-            continue;
-        }
-        match StagedSeal::read(&dir)? {
-            Some(seal) => seals.push(seal),
-            None => {
+    for dir in disk.list(staged_dir)? {
+        match StagedSeal::read(disk, &dir) {
+            Ok(Some(seal)) => seals.push(seal),
+            Ok(None) => {
                 tracing::info!(dir = %dir.display(), "removed a stage that never finished");
-                fs::remove_dir_all(&dir)?;
+                disk.remove_dir_all(&dir)?;
             }
+            // Something else that lies there, such as a file.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error),
         }
     }
     seals.sort_by_key(|seal| seal.id);
     Ok(seals)
-}
-
-/// Writes a small file so that it is there whole or not at all, also after a power loss.
-///
-/// # Errors
-/// Any I/O error; the old content, if there was one, stays.
-pub fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    let mut file = File::create(&partial)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-/// Makes the names in a folder durable.
-///
-/// # Errors
-/// Any I/O error.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn invalid(message: String) -> io::Error {

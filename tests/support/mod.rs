@@ -388,3 +388,8 @@ pub fn captured(name: &str) -> Vec<Captured> {
         })
         .collect()
 }
+
+/// The file system.
+pub fn real_disk() -> std::sync::Arc<dyn otlake::disk::Disk> {
+    std::sync::Arc::new(otlake::disk::RealDisk)
+}

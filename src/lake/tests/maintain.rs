@@ -108,7 +108,7 @@ fn many_small_seals_leave_few_files() {
         let started = Instant::now();
         lake.publish(&seal).unwrap();
         publish += started.elapsed();
-        seal.remove().unwrap();
+        seal.remove(&crate::disk::RealDisk).unwrap();
         let started = Instant::now();
         merges += maintain(&mut lake);
         merge += started.elapsed();

@@ -20,6 +20,7 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::{Catalog, Lake, LakeConfig, open_read_only};
+use crate::disk::RealDisk;
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
 use crate::seal::staged::{StagedFile, StagedSeal};
@@ -71,6 +72,7 @@ impl Fixture {
                     table,
                     rows: rows as u64,
                     bytes: fs::metadata(&path).unwrap().len(),
+                    crc32c: 0,
                 }
             })
             .collect();
@@ -83,7 +85,7 @@ impl Fixture {
             sealed_unix_ms: unix_ms(),
             stage_ms: 1.5,
         };
-        seal.write_manifest().unwrap();
+        seal.write_manifest(&RealDisk).unwrap();
         seal
     }
 

@@ -122,6 +122,8 @@ fn close_ends_a_pause_and_leaves_seals_staged() {
         "{:?}",
         started.elapsed()
     );
-    let left = crate::seal::staged::read_all(&fixture.dir.path().join("staged")).unwrap();
+    let left =
+        crate::seal::staged::read_all(&crate::disk::RealDisk, &fixture.dir.path().join("staged"))
+            .unwrap();
     assert_eq!(left.len(), 2);
 }
