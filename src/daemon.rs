@@ -29,7 +29,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::disk::{Disk, RealDisk};
 use crate::lake::{Lake, LakeError, PublishQueue, Publisher};
 use crate::memory::Budget;
-use crate::receive::admin::{AdminService, Identity};
+use crate::receive::admin::{AdminService, Identity, JournalStatus};
 use crate::receive::auth::Gate;
 use crate::receive::intake::Intake;
 use crate::receive::listener::{self, ConnectionLimits};
@@ -325,6 +325,11 @@ fn routers(
         config.max_body_bytes,
     );
     let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
+    let journal = JournalStatus {
+        durability: config.durability,
+        disk_bytes_max: config.journal_max_bytes,
+        ..JournalStatus::default()
+    };
     let admin = AdminService {
         identity: Identity {
             writer: data_dir.writer().clone(),
@@ -341,6 +346,7 @@ fn routers(
         budget,
         queue: Arc::clone(&pipeline.queue),
         ledger: Arc::clone(&pipeline.ledger),
+        journal_status: Arc::new(move || journal),
         readiness: Arc::clone(readiness),
         connections: Arc::clone(&connections.open),
         stop: Arc::clone(stop_requested),

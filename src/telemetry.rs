@@ -100,6 +100,8 @@ pub struct Accepted {
     pub refused_requests: u64,
     /// Records refused alone.
     pub refused_rows: u64,
+    /// Retries of remembered requests: answered as success, not stored again and not among `requests`.
+    pub repeated: u64,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ struct AcceptedCounters {
     requests: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
+    repeated: AtomicU64,
 }
 
 /// How often something was refused for one reason.
@@ -160,6 +163,12 @@ impl Counters {
         }
     }
 
+    /// Counts a retry of a remembered request, which is answered as success and not stored again.
+    pub fn repeat(&self, signal: Signal, protocol: Protocol) {
+        let counters = &self.accepted[signal as usize][protocol as usize];
+        counters.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts and logs a request refused whole.
     pub fn refuse_request(&self, key: RefusalKey, message: &str, client: &Client) {
         let refused = Refused {
@@ -198,7 +207,7 @@ impl Counters {
         );
     }
 
-    /// What was accepted and refused of a signal over a protocol.
+    /// What was accepted, refused and repeated of a signal over a protocol.
     #[must_use]
     pub fn accepted(&self, signal: Signal, protocol: Protocol) -> Accepted {
         let counters = &self.accepted[signal as usize][protocol as usize];
@@ -206,6 +215,7 @@ impl Counters {
             requests: counters.requests.load(Ordering::Relaxed),
             rows: counters.rows.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
+            repeated: counters.repeated.load(Ordering::Relaxed),
             ..Accepted::default()
         };
         for ((of, over, _), refused) in self.refused() {
@@ -242,4 +252,34 @@ pub fn start_logging(config: &LogConfig) {
             .with_target(false)
             .try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a request is accepted, and two retries of it are known.
+    /// Guarantees: the retries are counted apart, for their signal and protocol only.
+    #[test]
+    fn retries_are_counted_apart() {
+        let counters = Counters::default();
+        let client = Client {
+            peer: None,
+            user_agent: String::new(),
+        };
+        let (signal, protocol) = (Signal::Traces, Protocol::Http);
+        counters.accept(signal, protocol, 3, 40, &Rejections::default(), &client);
+        counters.repeat(signal, protocol);
+        counters.repeat(signal, protocol);
+        let accepted = Accepted {
+            requests: 1,
+            rows: 3,
+            bytes: 40,
+            repeated: 2,
+            ..Accepted::default()
+        };
+        assert_eq!(counters.accepted(signal, protocol), accepted);
+        assert_eq!(counters.accepted(signal, Protocol::Grpc).repeated, 0);
+        assert_eq!(counters.accepted(Signal::Logs, protocol).repeated, 0);
+    }
 }

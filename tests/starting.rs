@@ -378,6 +378,34 @@ async fn the_banner_says_how_to_go_on() {
     server.sql(statement);
 }
 
+/// Scenario: servers with each durability.
+/// Guarantees: banner and status say when requests are answered; memory is marked as what loses rows in a crash.
+#[tokio::test]
+async fn the_durability_is_told() {
+    for (durability, wanted) in [
+        (
+            "journal",
+            "\n  answers    once rows are on disk (--durability journal)\n",
+        ),
+        (
+            "memory",
+            "\n  answers    ONCE ROWS ARE IN MEMORY: a crash loses ",
+        ),
+        ("lake", "\n  answers    once rows are in the lake: "),
+    ] {
+        let args = ["--durability", durability, "--journal-max-bytes", "1GiB"];
+        let server = Server::with(&args);
+        eventually("the banner", async || server.banner().contains("Query")).await;
+        let banner = server.banner();
+        assert!(banner.contains(wanted), "{wanted} is not in {banner}");
+        let status = server.status().await;
+        assert_eq!(status.durability, durability);
+        assert_eq!(status.disk_bytes_max, 1 << 30);
+        assert_eq!(status.remembered_requests, 0);
+        assert!(status.signals.iter().all(|of| of.repeated_requests == 0));
+    }
+}
+
 /// Scenario: a server without a token, on loopback.
 /// Guarantees: the banner says that every program on this machine can send.
 #[tokio::test]

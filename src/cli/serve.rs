@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::args::ServeArgs;
 use crate::config::{Auth, Config, LogFormat, OpenReason};
 use crate::daemon::{Addresses, Daemon};
+use crate::signal::Durability;
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
@@ -105,6 +106,7 @@ otlake {version}
   OTLP/HTTP  {http}
   lake       {catalog}, files in {files}
   access     {auth}
+  answers    {answers}
 
   OpenTelemetry SDK
     export OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_EXPORTER_OTLP_PROTOCOL=grpc{sdk_headers}
@@ -123,6 +125,7 @@ otlake {version}
         version = env!("CARGO_PKG_VERSION"),
         catalog = config.lake.catalog,
         files = config.lake.data_path.display(),
+        answers = answers(config.durability),
         program = super::program_name(),
         token = match config.auth {
             Auth::Token(_) => "OTLAKE_TOKEN=TOKEN ",
@@ -130,6 +133,19 @@ otlake {version}
         },
     );
     text
+}
+
+/// When requests are answered, and what to know about it.
+fn answers(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Journal => "once rows are on disk (--durability journal)",
+        Durability::Memory => {
+            "ONCE ROWS ARE IN MEMORY: a crash loses those not on disk yet (--durability memory)"
+        }
+        Durability::Lake => {
+            "once rows are in the lake: give clients the time for that (--durability lake)"
+        }
+    }
 }
 
 /// An address that a client on this machine can connect to.

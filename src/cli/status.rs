@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::args::StatusArgs;
 use super::client::{ANSWER_TIMEOUT, Client, Target};
-use super::table::{self, ago, bytes, columns, count};
+use super::table::{self, ago, bytes, columns, count, counted};
 use crate::proto::admin::{Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles};
+use crate::signal::Durability;
 
 /// Runs `otlake status`.
 ///
@@ -64,7 +65,7 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
     } else {
         "not required"
     };
-    vec![
+    let mut facts = vec![
         (
             "process",
             format!("{}, up {}", status.pid, table::duration(up)),
@@ -84,7 +85,37 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
                 }
             ),
         ),
-    ]
+        ("durability", durability(status)),
+    ];
+    if status.remembered_requests > 0 {
+        let remembered = counted(status.remembered_requests, "request");
+        let why = "whose answer cannot have reached the client";
+        facts.push(("remembered", format!("{remembered} {why}")));
+    }
+    facts
+}
+
+/// When requests are answered, what that takes on disk, and how many syncs it has cost.
+fn durability(status: &StatusResponse) -> String {
+    let staged = status.tables.iter().map(|table| table.staged_bytes);
+    let on_disk = staged.fold(status.journal_bytes, u64::saturating_add);
+    let disk = format!("{} of {}", bytes(on_disk), bytes(status.disk_bytes_max));
+    let mut text = status.durability.clone();
+    // Without a journal there can be what is left of one, from a run that had it.
+    if text == Durability::Journal.name() || status.journal_segments > 0 {
+        let journal = bytes(status.journal_bytes);
+        let segments = counted(status.journal_segments, "segment");
+        text += &format!(", {journal} in {segments}, with");
+    } else {
+        text += ",";
+    }
+    text += &format!(" staged files {disk}");
+    if status.journal_requests > 0 {
+        let requests = counted(status.journal_requests, "request");
+        let syncs = counted(status.journal_syncs, "sync");
+        text += &format!("; {requests} in {syncs}");
+    }
+    text
 }
 
 fn lake_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, String)> {
@@ -131,10 +162,11 @@ fn facts(facts: &[(&str, String)]) -> String {
 }
 
 fn received(signals: &[SignalStatus]) -> String {
+    let with_repeated = signals.iter().any(|signal| signal.repeated_requests > 0);
     let rows: Vec<_> = signals
         .iter()
         .map(|signal| {
-            vec![
+            let mut row = vec![
                 signal.signal.clone(),
                 signal.protocol.clone(),
                 count(signal.requests),
@@ -142,10 +174,12 @@ fn received(signals: &[SignalStatus]) -> String {
                 bytes(signal.accepted_bytes),
                 count(signal.refused_requests),
                 count(signal.refused_rows),
-            ]
+            ];
+            row.extend(with_repeated.then(|| count(signal.repeated_requests)));
+            row
         })
         .collect();
-    let header = [
+    let mut header = vec![
         "signal",
         "protocol",
         "requests",
@@ -154,6 +188,7 @@ fn received(signals: &[SignalStatus]) -> String {
         "refused requests",
         "refused rows",
     ];
+    header.extend(with_repeated.then_some("repeated requests"));
     columns(&header, &rows, 2)
 }
 
@@ -228,6 +263,13 @@ fn as_json(status: &StatusResponse) -> Value {
         "buffered_bytes": status.buffered_bytes,
         "buffered_bytes_max": status.buffered_bytes_max,
         "oldest_buffered_age_ms": status.oldest_buffered_age_ms,
+        "durability": status.durability,
+        "journal_bytes": status.journal_bytes,
+        "journal_segments": status.journal_segments,
+        "disk_bytes_max": status.disk_bytes_max,
+        "journal_requests": status.journal_requests,
+        "journal_syncs": status.journal_syncs,
+        "remembered_requests": status.remembered_requests,
         "staged_seals": status.staged_seals,
         "committed_seals": status.committed_seals,
         "last_commit_at": table::utc_json(status.last_commit_unix_ms),
@@ -250,6 +292,7 @@ fn signal_json(signal: &SignalStatus) -> Value {
         "accepted_bytes": signal.accepted_bytes,
         "refused_requests": signal.refused_requests,
         "refused_rows": signal.refused_rows,
+        "repeated_requests": signal.repeated_requests,
     })
 }
 

@@ -50,8 +50,13 @@ pub(super) fn count(count: u64) -> String {
 
 /// "1 row", "2 rows".
 pub(super) fn rows(number: u64) -> String {
+    counted(number, "row")
+}
+
+/// "1 sync", "2 syncs": a count with its noun.
+pub(super) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} row{plural}", count(number))
+    format!("{} {noun}{plural}", count(number))
 }
 
 /// A size in the largest binary unit, with one decimal.
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
         assert_eq!(rows(1), "1 row");
         assert_eq!(rows(1234), "1,234 rows");
+        assert_eq!(counted(0, "sync"), "0 syncs");
         assert_eq!(bytes(512), "512 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(duration(Duration::ZERO), "0s");

@@ -44,6 +44,9 @@ pub(super) fn render(config: &Config) -> String {
         "snapshot-retention",
         text(&Span(config.lake.snapshot_retention)),
     );
+    line("durability", text(&config.durability));
+    line("dedup-window", text(&Span(config.dedup_window)));
+    line("journal-max-bytes", text(&Size(config.journal_max_bytes)));
     line("seal-target-bytes", text(&Size(config.seal.target_bytes)));
     line("seal-max-age", text(&Span(config.seal.max_age)));
     line(

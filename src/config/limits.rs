@@ -2,9 +2,11 @@
 //!
 //! The inequalities that [`super::Config::load`] holds for every configuration:
 //! - `max_buffered_bytes >= 2 * seal_target_bytes`: one seal can fill while one is staged.
+//! - `journal_max_bytes >= 2 * seal_target_bytes`: one seal can fill while one is published.
 //! - `max_body_bytes <= max_buffered_bytes`: the largest body allowed can be taken in at all.
 //!
-//! A smaller buffer alone makes the *defaults* of the other two smaller; it never makes a start fail.
+//! A smaller buffer alone makes the *defaults* of seal target and body smaller, a smaller journal that of the seal
+//! target; neither ever makes a start fail.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -27,7 +29,19 @@ pub const BUFFERED_BYTES: u64 = 512 * MIB;
 pub const BUFFERED_BYTES_RANGE: RangeInclusive<Size> = Size(BUFFERED_BYTES_MIN)..=Size(TIB);
 const BUFFERED_BYTES_MIN: u64 = 64 * KIB;
 
-/// Default of `seal-target-bytes` while the buffer is large enough for it.
+/// Default of `journal-max-bytes`.
+pub const JOURNAL_BYTES: u64 = 8 * GIB;
+/// Range of `journal-max-bytes`.
+pub const JOURNAL_BYTES_RANGE: RangeInclusive<Size> = Size(JOURNAL_BYTES_MIN)..=Size(64 * TIB);
+const JOURNAL_BYTES_MIN: u64 = MIB;
+
+/// Default of `dedup-window`. A client that retries at all does so within minutes.
+pub const DEDUP_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// Range of `dedup-window`; zero remembers nothing.
+pub const DEDUP_WINDOW_RANGE: RangeInclusive<Span> =
+    Span(Duration::ZERO)..=Span(Duration::from_secs(3600));
+
+/// Default of `seal-target-bytes` while buffer and journal are large enough for it.
 pub const SEAL_TARGET_BYTES: u64 = 128 * MIB;
 /// Range of `seal-target-bytes`.
 pub const SEAL_TARGET_BYTES_RANGE: RangeInclusive<Size> =
@@ -67,10 +81,15 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 pub const SHUTDOWN_GRACE_RANGE: RangeInclusive<Span> =
     Span(Duration::ZERO)..=Span(Duration::from_secs(3600));
 
-/// The seal target when the user set none: a quarter of the buffer, 128 MiB at most.
+/// The seal target when the user set none: a quarter of the smaller of buffer and journal, 128 MiB at most.
 #[must_use]
-pub const fn default_seal_target_bytes(buffered_bytes: u64) -> u64 {
-    let quarter = buffered_bytes / 4;
+pub const fn default_seal_target_bytes(buffered_bytes: u64, journal_bytes: u64) -> u64 {
+    let smaller = if journal_bytes < buffered_bytes {
+        journal_bytes
+    } else {
+        buffered_bytes
+    };
+    let quarter = smaller / 4;
     if quarter < SEAL_TARGET_BYTES {
         quarter
     } else {
@@ -88,8 +107,14 @@ pub const fn default_body_bytes(buffered_bytes: u64) -> u64 {
     }
 }
 
-// The defaults hold the inequalities, at the usual buffer and at the smallest.
-const _: () = assert!(default_seal_target_bytes(BUFFERED_BYTES) == SEAL_TARGET_BYTES);
-const _: () = assert!(default_seal_target_bytes(BUFFERED_BYTES_MIN) >= SEAL_TARGET_BYTES_MIN);
+// The defaults hold the inequalities, at the usual buffer and journal and at the smallest.
+const _: () =
+    assert!(default_seal_target_bytes(BUFFERED_BYTES, JOURNAL_BYTES) == SEAL_TARGET_BYTES);
+const _: () = assert!(
+    default_seal_target_bytes(BUFFERED_BYTES_MIN, JOURNAL_BYTES_MIN) >= SEAL_TARGET_BYTES_MIN
+);
+const _: () =
+    assert!(default_seal_target_bytes(BUFFERED_BYTES, JOURNAL_BYTES_MIN) >= SEAL_TARGET_BYTES_MIN);
 const _: () = assert!(BUFFERED_BYTES >= 2 * SEAL_TARGET_BYTES);
+const _: () = assert!(JOURNAL_BYTES >= 2 * SEAL_TARGET_BYTES);
 const _: () = assert!(default_body_bytes(BUFFERED_BYTES) == BODY_BYTES);

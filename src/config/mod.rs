@@ -40,6 +40,7 @@ pub use sources::{OTHER_VARIABLES, variable_name};
 pub use value::{LogFormat, LogLevel, Secret};
 
 use crate::lake::LakeConfig;
+use crate::signal::Durability;
 
 /// Everything `otlake serve` needs to know, validated.
 #[derive(Clone, Debug)]
@@ -62,6 +63,12 @@ pub struct Config {
     pub max_connections: usize,
     /// HTTP/2 streams on one connection.
     pub max_concurrent_streams: u32,
+    /// When a request is answered.
+    pub durability: Durability,
+    /// How long a request whose answer cannot have reached its client is remembered; zero remembers none.
+    pub dedup_window: Duration,
+    /// Disk space for the journal and the staged files together, bytes.
+    pub journal_max_bytes: u64,
     /// When the open buffer is cut.
     pub seal: SealConfig,
     /// Where the rows go.

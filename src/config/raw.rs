@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::value::{Count, ListenAddress, LogFormat, LogLevel, Secret, Size, Span};
+use crate::signal::Durability;
 
 // Plain comments: clap would print a doc comment here as the help of every command that flattens the struct.
 // One list of settings for flags, environment and file. `None` means this source does not set it. clap does not
@@ -86,8 +87,25 @@ pub struct RawSettings {
     #[serde(deserialize_with = "lenient")]
     pub snapshot_retention: Option<Span>,
 
-    /// Commit what was received once it takes this many bytes of memory, at most half of --max-buffered-bytes
-    /// [default: 128MiB, or a quarter of --max-buffered-bytes if that is less]
+    /// When a request is answered [default: journal]
+    #[arg(long, value_name = "WHEN", help_heading = "Durability")]
+    #[serde(deserialize_with = "lenient")]
+    pub durability: Option<Durability>,
+
+    /// How long a request whose answer cannot have reached its client is remembered, so that its retry is not stored
+    /// twice, up to 1h; 0s turns it off [default: 5m]
+    #[arg(long, value_name = "DURATION", help_heading = "Durability")]
+    #[serde(deserialize_with = "lenient")]
+    pub dedup_window: Option<Span>,
+
+    /// Disk space for the journal and staged files together, 1MiB to 64TiB; over it, requests are told to come back
+    /// [default: 8GiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Durability")]
+    #[serde(deserialize_with = "lenient")]
+    pub journal_max_bytes: Option<Size>,
+
+    /// Commit what was received once it takes this many bytes of memory, at most half of --max-buffered-bytes and of
+    /// --journal-max-bytes [default: 128MiB, or a quarter of the smaller of the two if that is less]
     #[arg(long, value_name = "SIZE", help_heading = "Commits")]
     #[serde(deserialize_with = "lenient")]
     pub seal_target_bytes: Option<Size>,

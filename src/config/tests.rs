@@ -13,6 +13,7 @@ use super::{
     Secret, variable_name,
 };
 use crate::lake::Catalog;
+use crate::signal::Durability;
 
 const TOKEN: &str = "correct-horse-battery";
 
@@ -104,6 +105,11 @@ fn defaults_are_as_documented() {
     assert_eq!(
         (config.seal.target_bytes, config.seal.max_age),
         (128 << 20, Duration::from_secs(5))
+    );
+    assert_eq!(config.durability, Durability::Journal);
+    assert_eq!(
+        (config.dedup_window, config.journal_max_bytes),
+        (Duration::from_secs(300), 8 << 30)
     );
     assert_eq!(config.shutdown_grace, Duration::from_secs(30));
     assert_eq!(config.log.level, LogLevel::default());
@@ -208,6 +214,11 @@ fn wrong_forms_are_named_with_their_place() {
     assert!(refusal_of_file("max-connections = -1").contains("`-1` is not a whole number"));
     assert!(refusal_of_file("schema = \"a\"\nschema = \"b\"").starts_with("otlake.toml:2: "));
     assert!(Flags::try_parse_from(["serve", "--log-format", "xml"]).is_err());
+    assert_eq!(
+        refusal_of_variable("OTLAKE_DURABILITY", "disk"),
+        "OTLAKE_DURABILITY: `disk` is not a durability: write journal, memory or lake"
+    );
+    assert!(Flags::try_parse_from(["serve", "--durability", "disk"]).is_err());
 }
 
 /// Scenario: every setting given as a text, in a file and in the environment.
@@ -222,6 +233,9 @@ fn every_setting_has_flag_key_and_variable() {
         "cors-origin" => "https://a.example, https://b.example:8443",
         "catalog" => "duckdb:/tmp/lake.duckdb",
         "schema" => "telemetry",
+        "snapshot-retention" => "2s",
+        "durability" => "lake",
+        "max-buffered-bytes" | "journal-max-bytes" => "64MiB",
         "log-format" => "json",
         "log-level" => "debug",
         key if key.ends_with("-bytes") || key == "target-file-size" => "8MiB",
@@ -230,43 +244,17 @@ fn every_setting_has_flag_key_and_variable() {
         key if key.starts_with("max-") => "77",
         _ => "700ms",
     };
-    let retention = |key: &str| {
-        if key == "snapshot-retention" {
-            "2s"
-        } else {
-            value(key)
-        }
-    };
     let keys = keys();
-    assert_eq!(keys.len(), 21);
+    assert_eq!(keys.len(), 24);
     let mut text = String::new();
     for key in &keys {
-        writeln!(
-            text,
-            "{key} = {:?}",
-            if key == "max-buffered-bytes" {
-                "64MiB"
-            } else {
-                retention(key)
-            }
-        )
-        .unwrap();
+        writeln!(text, "{key} = {:?}", value(key)).unwrap();
     }
     let (_folder, path) = file(&text);
     let from_file = Config::load(RawSettings::default(), Some(path), []).unwrap();
     let environment: Vec<(OsString, OsString)> = keys
         .iter()
-        .map(|key| {
-            (
-                variable_name(key).into(),
-                if key == "max-buffered-bytes" {
-                    "64MiB"
-                } else {
-                    retention(key)
-                }
-                .into(),
-            )
-        })
+        .map(|key| (variable_name(key).into(), value(key).into()))
         .collect();
     let from_environment = Config::load(RawSettings::default(), None, environment).unwrap();
     for config in [from_file, from_environment] {
@@ -284,6 +272,9 @@ fn every_setting_has_flag_key_and_variable() {
             matches!(&config.lake.catalog, Catalog::DuckDb(path) if path == Path::new("/tmp/lake.duckdb"))
         );
         assert_eq!(config.max_concurrent_streams, 77);
+        assert_eq!(config.durability, Durability::Lake);
+        assert_eq!(config.dedup_window, Duration::from_millis(700));
+        assert_eq!(config.journal_max_bytes, 64 << 20);
         assert_eq!(config.shutdown_grace, Duration::from_millis(700));
         assert_eq!(config.log.level.directives(), "warn,otlake=debug");
         assert!(
@@ -298,7 +289,7 @@ fn every_setting_has_flag_key_and_variable() {
 /// Guarantees: the file is valid and changes nothing; each line says where its value came from.
 #[test]
 fn effective_settings_are_a_valid_file() {
-    let configurations: [&[&str]; 4] = [
+    let configurations: [&[&str]; 5] = [
         &[],
         &[
             "--no-auth",
@@ -323,6 +314,14 @@ fn effective_settings_are_a_valid_file() {
             "--log-level",
             "info,otlake::lake=trace",
         ],
+        &[
+            "--durability",
+            "memory",
+            "--dedup-window",
+            "0s",
+            "--journal-max-bytes",
+            "1500001",
+        ],
     ];
     let values = |text: &str| -> Vec<String> {
         text.lines()
@@ -340,9 +339,9 @@ fn effective_settings_are_a_valid_file() {
         assert_eq!(
             values(&effective).len(),
             if args.contains(&"--extension-dir") {
-                20
+                23
             } else {
-                19
+                22
             }
         );
     }
@@ -532,10 +531,10 @@ fn listen_addresses_have_one_form() {
     }
 }
 
-/// Scenario: the buffer is made smaller, or the seal or the body larger.
-/// Guarantees: a smaller buffer alone lowers the defaults of the others; contradictions name both flags.
+/// Scenario: the buffer or the journal is made smaller, or the seal or the body larger.
+/// Guarantees: a smaller buffer or journal alone lowers the defaults of the others; contradictions name both flags.
 #[test]
-fn memory_limits_fit_together() {
+fn limits_in_bytes_fit_together() {
     let small = load(&["--max-buffered-bytes", "8MiB"]).unwrap();
     assert_eq!(
         (small.seal.target_bytes, small.max_body_bytes),
@@ -559,6 +558,44 @@ fn memory_limits_fit_together() {
     );
     load(&["--seal-target-bytes", "256MiB"]).unwrap();
 
+    let short = load(&["--journal-max-bytes", "100MiB"]).unwrap();
+    assert_eq!(
+        (short.seal.target_bytes, short.max_body_bytes),
+        (25 << 20, 16 << 20)
+    );
+    assert_eq!(
+        short.origins.of("seal-target-bytes"),
+        Origin::DefaultFrom("journal-max-bytes")
+    );
+    let shortest = load(&["--journal-max-bytes", "1MiB"]).unwrap();
+    assert_eq!(shortest.seal.target_bytes, 256 << 10);
+    let both = ["--journal-max-bytes", "8MiB", "--max-buffered-bytes"];
+    for (buffered, target, from) in [
+        ("64MiB", 2 << 20, "journal-max-bytes"),
+        ("4MiB", 1 << 20, "max-buffered-bytes"),
+    ] {
+        let config = load(&[&both[..], &[buffered]].concat()).unwrap();
+        assert_eq!(config.seal.target_bytes, target, "{buffered}");
+        assert_eq!(
+            config.origins.of("seal-target-bytes"),
+            Origin::DefaultFrom(from),
+            "{buffered}"
+        );
+    }
+    let enough = ["--journal-max-bytes", "512MiB"];
+    assert_eq!(
+        load(&enough).unwrap().origins.of("seal-target-bytes"),
+        Origin::Default
+    );
+    load(&["--journal-max-bytes", "8MiB", "--seal-target-bytes", "4MiB"]).unwrap();
+
+    let environment = variables(&[("OTLAKE_JOURNAL_MAX_BYTES", "8MiB")]);
+    assert_eq!(
+        Config::load(flags(&["--seal-target-bytes", "5MiB"]), None, environment)
+            .unwrap_err()
+            .to_string(),
+        "--seal-target-bytes 5MiB needs OTLAKE_JOURNAL_MAX_BYTES of at least 10MiB, one seal filling while one is published, and it is 8MiB: raise the latter or lower the former"
+    );
     assert_eq!(
         refusal(&["--seal-target-bytes", "257MiB"]),
         "--seal-target-bytes 257MiB needs --max-buffered-bytes of at least 514MiB, one seal filling while one is staged, and it is 512MiB: raise the latter or lower the former"
@@ -582,6 +619,12 @@ fn limits_have_ranges() {
         ),
         ("--seal-target-bytes", ["4KiB", "256MiB"], ["4095", "17GiB"]),
         ("--seal-max-age", ["10ms", "1h"], ["9ms", "61m"]),
+        ("--dedup-window", ["0s", "1h"], ["1ms 1h", "61m"]),
+        (
+            "--journal-max-bytes",
+            ["1MiB", "64TiB"],
+            ["1023KiB", "65TiB"],
+        ),
         ("--max-connections", ["1", "1000000"], ["0", "1000001"]),
         ("--max-concurrent-streams", ["1", "65536"], ["0", "65537"]),
         ("--target-file-size", ["64KiB", "64GiB"], ["0", "65GiB"]),

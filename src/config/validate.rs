@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::lake::{self, LakeArgs};
 use super::limits;
-use super::origin::Origin;
+use super::origin::{Origin, Origins};
 use super::raw::RawSettings;
 use super::sources::Sources;
 use super::value::{Count, LogFormat, LogLevel, Secret, Size, Span};
@@ -30,7 +30,17 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
         [("grpc-listen", grpc_listen), ("http-listen", http_listen)],
     )?;
     let cors_origins = cors_origins(sources)?;
-    let memory = memory(sources)?;
+    let durability = sources
+        .pick("durability", |raw| raw.durability.take())
+        .unwrap_or_default();
+    let dedup_window = ranged(
+        sources,
+        "dedup-window",
+        |raw| raw.dedup_window,
+        Span(limits::DEDUP_WINDOW),
+        limits::DEDUP_WINDOW_RANGE,
+    )?;
+    let bytes = byte_limits(sources)?;
     let max_age = ranged(
         sources,
         "seal-max-age",
@@ -67,12 +77,15 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
         http_listen,
         auth,
         cors_origins,
-        max_body_bytes: to_usize(memory.body),
-        max_buffered_bytes: memory.buffered,
+        max_body_bytes: to_usize(bytes.body),
+        max_buffered_bytes: bytes.buffered,
         max_connections: to_usize(u64::from(connections.0)),
         max_concurrent_streams: streams.0,
+        durability,
+        dedup_window: dedup_window.0,
+        journal_max_bytes: bytes.journal,
         seal: SealConfig {
-            target_bytes: memory.seal_target,
+            target_bytes: bytes.seal_target,
             max_age: max_age.0,
         },
         lake,
@@ -179,15 +192,16 @@ fn cors_origins(sources: &mut Sources) -> Result<CorsOrigins, ConfigError> {
     CorsOrigins::from_list(&list).map_err(|reason| sources.bad_value("cors-origin", reason))
 }
 
-/// The limits on memory, all in bytes.
-struct Memory {
+/// The limits on memory and disk that depend on each other as [`limits`] says, all in bytes.
+struct ByteLimits {
     body: u64,
     buffered: u64,
+    journal: u64,
     seal_target: u64,
 }
 
-/// The three limits on memory, which depend on each other as [`limits`] says.
-fn memory(sources: &mut Sources) -> Result<Memory, ConfigError> {
+/// Picks the limits, with defaults that follow from what was set, and holds them to their relations.
+fn byte_limits(sources: &mut Sources) -> Result<ByteLimits, ConfigError> {
     let buffered = ranged(
         sources,
         "max-buffered-bytes",
@@ -195,7 +209,14 @@ fn memory(sources: &mut Sources) -> Result<Memory, ConfigError> {
         Size(limits::BUFFERED_BYTES),
         limits::BUFFERED_BYTES_RANGE,
     )?;
-    let seal_default = Size(limits::default_seal_target_bytes(buffered.0));
+    let journal = ranged(
+        sources,
+        "journal-max-bytes",
+        |raw| raw.journal_max_bytes,
+        Size(limits::JOURNAL_BYTES),
+        limits::JOURNAL_BYTES_RANGE,
+    )?;
+    let seal_default = Size(limits::default_seal_target_bytes(buffered.0, journal.0));
     let seal = ranged(
         sources,
         "seal-target-bytes",
@@ -211,40 +232,71 @@ fn memory(sources: &mut Sources) -> Result<Memory, ConfigError> {
         body_default,
         limits::BODY_BYTES_RANGE,
     )?;
-    for (key, follows) in [
-        (
-            "seal-target-bytes",
-            seal_default.0 != limits::SEAL_TARGET_BYTES,
-        ),
-        ("max-body-bytes", body_default.0 != limits::BODY_BYTES),
-    ] {
-        if follows && !sources.origins.is_set(key) {
-            sources
-                .origins
-                .note(key, Origin::DefaultFrom("max-buffered-bytes"));
-        }
+    if seal_default.0 != limits::SEAL_TARGET_BYTES {
+        let smaller = if journal < buffered {
+            "journal-max-bytes"
+        } else {
+            "max-buffered-bytes"
+        };
+        default_follows(sources, "seal-target-bytes", smaller);
     }
-    let place = |key| sources.origins.place(key);
-    if seal.0.saturating_mul(2) > buffered.0 {
-        return Err(ConfigError::Conflict(format!(
-            "{} {seal} needs {} of at least {}, one seal filling while one is staged, and it is {buffered}: raise the latter or lower the former",
-            place("seal-target-bytes"),
-            place("max-buffered-bytes"),
-            Size(seal.0.saturating_mul(2)),
-        )));
+    if body_default.0 != limits::BODY_BYTES {
+        default_follows(sources, "max-body-bytes", "max-buffered-bytes");
     }
-    if body.0 > buffered.0 {
-        return Err(ConfigError::Conflict(format!(
-            "{} {body} does not fit into {} {buffered}: raise the latter or lower the former",
-            place("max-body-bytes"),
-            place("max-buffered-bytes"),
-        )));
-    }
-    Ok(Memory {
+    let limits = ByteLimits {
         body: body.0,
         buffered: buffered.0,
+        journal: journal.0,
         seal_target: seal.0,
-    })
+    };
+    limits.fit_together(&sources.origins)?;
+    Ok(limits)
+}
+
+/// Notes, unless the user set `key`, that its default follows from another setting.
+fn default_follows(sources: &mut Sources, key: &'static str, from: &'static str) {
+    if !sources.origins.is_set(key) {
+        sources.origins.note(key, Origin::DefaultFrom(from));
+    }
+}
+
+impl ByteLimits {
+    fn fit_together(&self, origins: &Origins) -> Result<(), ConfigError> {
+        let two_seals = self.seal_target.saturating_mul(2);
+        for (key, limit, why) in [
+            (
+                "max-buffered-bytes",
+                self.buffered,
+                "one seal filling while one is staged",
+            ),
+            (
+                "journal-max-bytes",
+                self.journal,
+                "one seal filling while one is published",
+            ),
+        ] {
+            if two_seals > limit {
+                return Err(ConfigError::Conflict(format!(
+                    "{} {} needs {} of at least {}, {why}, and it is {}: raise the latter or lower the former",
+                    origins.place("seal-target-bytes"),
+                    Size(self.seal_target),
+                    origins.place(key),
+                    Size(two_seals),
+                    Size(limit),
+                )));
+            }
+        }
+        if self.body > self.buffered {
+            return Err(ConfigError::Conflict(format!(
+                "{} {} does not fit into {} {}: raise the latter or lower the former",
+                origins.place("max-body-bytes"),
+                Size(self.body),
+                origins.place("max-buffered-bytes"),
+                Size(self.buffered),
+            )));
+        }
+        Ok(())
+    }
 }
 
 fn lake_config(sources: &mut Sources, data_dir: &Path) -> Result<LakeConfig, ConfigError> {

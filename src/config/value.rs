@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use tracing_subscriber::EnvFilter;
+
+use crate::signal::Durability;
 
 /// A number of bytes, written `16MiB`, `64KB` or `4096`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +151,39 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("********")
+    }
+}
+
+// Written by hand and here: how settings are read is nothing that the shared words should know.
+impl ValueEnum for Durability {
+    fn value_variants<'a>() -> &'a [Durability] {
+        &[Durability::Journal, Durability::Memory, Durability::Lake]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Durability::Journal => "Once its rows are in the journal, synced to disk",
+            Durability::Memory => {
+                "Once its rows are in memory; a crash loses up to a seal's worth of what was acknowledged"
+            }
+            Durability::Lake => {
+                "Once its rows are in the lake, for OTAP streams and patient clients: an answer can take as long as --seal-max-age and a publish"
+            }
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Durability, String> {
+        let found = Durability::value_variants()
+            .iter()
+            .find(|known| known.name() == text);
+        found
+            .copied()
+            .ok_or_else(|| format!("`{text}` is not a durability: write journal, memory or lake"))
     }
 }
 

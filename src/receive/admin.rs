@@ -16,7 +16,7 @@ use crate::proto::admin::{
 };
 use crate::seal::ledger::{Ledger, RECENT_SEALS_MAX, SealRecord, Snapshot};
 use crate::seal::queue::SealQueue;
-use crate::signal::{Protocol, Signal, Table, WriterId};
+use crate::signal::{Durability, Protocol, Signal, Table, WriterId};
 use crate::telemetry::Counters;
 
 const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -39,6 +39,25 @@ pub struct Identity {
     pub data_path: String,
 }
 
+/// What the journal holds and has done, as of one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// When requests are answered.
+    pub durability: Durability,
+    /// The journal's files, bytes.
+    pub journal_bytes: u64,
+    /// How many files those are.
+    pub journal_segments: u64,
+    /// Disk space for the journal and the staged files together, bytes.
+    pub disk_bytes_max: u64,
+    /// Requests journaled since the start.
+    pub requests: u64,
+    /// Syncs that those requests shared.
+    pub syncs: u64,
+    /// Requests remembered now because their answer cannot have reached the client.
+    pub remembered: u64,
+}
+
 /// The admin service's view of the running server.
 pub struct AdminService {
     /// What does not change.
@@ -51,6 +70,8 @@ pub struct AdminService {
     pub queue: Arc<SealQueue>,
     /// The seals.
     pub ledger: Arc<Ledger>,
+    /// Asks the journal.
+    pub journal_status: Arc<dyn Fn() -> JournalStatus + Send + Sync>,
     /// The probes' answer.
     pub readiness: Arc<Readiness>,
     /// Open connections.
@@ -119,6 +140,7 @@ impl AdminService {
     fn status_now(&self) -> StatusResponse {
         let seals = self.ledger.snapshot();
         let (_, oldest) = self.queue.buffered();
+        let journal = (self.journal_status)();
         let identity = &self.identity;
         StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -152,6 +174,13 @@ impl AdminService {
             maintenance_last_error: seals.maintenance_error.message.clone(),
             connections: u32::try_from(self.connections.load(Ordering::Relaxed))
                 .unwrap_or(u32::MAX),
+            durability: journal.durability.name().to_owned(),
+            journal_bytes: journal.journal_bytes,
+            journal_segments: journal.journal_segments,
+            disk_bytes_max: journal.disk_bytes_max,
+            journal_requests: journal.requests,
+            journal_syncs: journal.syncs,
+            remembered_requests: journal.remembered,
         }
     }
 
@@ -168,6 +197,7 @@ impl AdminService {
                     accepted_bytes: accepted.bytes,
                     refused_requests: accepted.refused_requests,
                     refused_rows: accepted.refused_rows,
+                    repeated_requests: accepted.repeated,
                 });
             }
         }

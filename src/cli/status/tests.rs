@@ -27,6 +27,7 @@ fn example() -> StatusResponse {
             accepted_bytes: 3 << 20,
             refused_requests: 0,
             refused_rows: 2,
+            repeated_requests: 0,
         }],
         refusals: vec![Refusal {
             signal: "logs".to_owned(),
@@ -50,6 +51,12 @@ fn example() -> StatusResponse {
         }],
         maintenance_runs: 3,
         connections: 2,
+        durability: "journal".to_owned(),
+        journal_bytes: 1536 << 10,
+        journal_segments: 2,
+        disk_bytes_max: 8 << 30,
+        journal_requests: 1000,
+        journal_syncs: 120,
         ..StatusResponse::default()
     }
 }
@@ -61,6 +68,7 @@ otlake 0.1.0: ready
   token        not required
   connections  2
   memory       1.5 KiB of 512.0 MiB reserved, oldest row 1s
+  durability   journal, 1.5 MiB in 2 segments, with staged files 1.5 MiB of 8.0 GiB; 1,000 requests in 120 syncs
 
 Lake
   catalog      sqlite:/d/catalog.sqlite
@@ -109,6 +117,51 @@ fn trouble_is_in_the_first_line() {
     assert!(text.contains("Refused since the start\n  nothing\n"));
 }
 
+/// Scenario: answers without a journal: none there, and one left by an earlier run.
+/// Guarantees: a journal is told of only where there is one; staged files count against the disk space in any case.
+#[test]
+fn without_a_journal_none_is_shown() {
+    let mut status = StatusResponse {
+        durability: "memory".to_owned(),
+        journal_bytes: 0,
+        journal_segments: 0,
+        journal_requests: 0,
+        ..example()
+    };
+    status.tables[0].staged_bytes = 3 << 20;
+    assert_eq!(
+        durability(&status),
+        "memory, staged files 3.0 MiB of 8.0 GiB"
+    );
+    status.journal_bytes = 1 << 20;
+    status.journal_segments = 1;
+    assert_eq!(
+        durability(&status),
+        "memory, 1.0 MiB in 1 segment, with staged files 4.0 MiB of 8.0 GiB"
+    );
+}
+
+/// Scenario: requests are remembered, and some have been repeated.
+/// Guarantees: both are shown then; without them neither line nor column is there.
+#[test]
+fn repeated_requests_are_shown_when_there_are_any() {
+    let now = UNIX_EPOCH + Duration::from_secs(1_767_225_700);
+    let mut status = example();
+    for word in ["remembered", "repeated"] {
+        assert!(!as_text(&status, now).contains(word), "{word}");
+    }
+    status.remembered_requests = 1;
+    status.signals[0].repeated_requests = 1234;
+    let text = as_text(&status, now);
+    for part in [
+        "  remembered   1 request whose answer cannot have reached the client\n",
+        "  refused rows  repeated requests\n",
+        "             2              1,234\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
 /// Scenario: the same as JSON.
 /// Guarantees: numbers are numbers, times are RFC 3339, what never happened is null.
 #[test]
@@ -121,5 +174,17 @@ fn json_has_everything() {
     assert_eq!(value["signals"][0]["accepted_rows"], 1_234_567);
     assert_eq!(value["refusals"][0]["reason"], "bad_span_id");
     assert_eq!(value["tables"][0]["file_bytes"], 61 << 20);
+    assert_eq!(value["signals"][0]["repeated_requests"], 0);
+    assert_eq!(value["durability"], "journal");
+    for (key, number) in [
+        ("journal_bytes", 1536 << 10),
+        ("journal_segments", 2),
+        ("disk_bytes_max", 8_u64 << 30),
+        ("journal_requests", 1000),
+        ("journal_syncs", 120),
+        ("remembered_requests", 0),
+    ] {
+        assert_eq!(value[key], number, "{key}");
+    }
     assert_eq!(value["listeners"][1]["address"], "[::1]:4318");
 }
