@@ -4,12 +4,14 @@
 //! |---|---|
 //! | data folder, locked | readiness off, no new connections |
 //! | listeners bound | requests in flight end |
-//! | lake opened, staged seals of the last run found | the open buffer is sealed and staged |
-//! | publisher, sealer | staged seals are published |
+//! | journal read, lake opened, seals of the last run brought to disk | the open buffer is sealed and staged |
+//! | journal, publisher, sealer; open rows of the last run | staged seals are published |
 //! | servers; `server.json` | `server.json` removed, folder unlocked |
 //!
 //! The whole stop takes `shutdown_grace` at most. What is staged and not published by then waits on disk for the next
 //! start; rows that could not even be staged are lost, and the exit code says so.
+
+mod pipeline;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,10 +26,11 @@ use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use self::pipeline::Pipeline;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::disk::{Disk, RealDisk};
-use crate::lake::{Lake, LakeError, PublishQueue, Publisher};
+use crate::journal::ScanError;
+use crate::lake::LakeError;
 use crate::memory::Budget;
 use crate::receive::admin::{AdminService, Identity, JournalStatus};
 use crate::receive::auth::Gate;
@@ -35,12 +38,10 @@ use crate::receive::intake::Intake;
 use crate::receive::listener::{self, ConnectionLimits};
 use crate::receive::readiness::Readiness;
 use crate::receive::router;
-use crate::seal::ledger::{Ledger, unix_ms};
-use crate::seal::queue::{SealLimits, SealQueue, SealSequence};
-use crate::seal::sealer::Sealer;
-use crate::seal::staged;
+use crate::seal::ledger::unix_ms;
+use crate::seal::recovery::RecoveryError;
 use crate::server_file::{LakeFile, ServerFile};
-use crate::signal::{Protocol, SealId};
+use crate::signal::Protocol;
 use crate::telemetry::Counters;
 
 /// Connections that wait in the system's backlog.
@@ -68,9 +69,12 @@ pub enum StartError {
     /// The lake cannot be opened.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// The staged seals of the last run cannot be read.
-    #[error("cannot read the staged seals of the last run: {0}")]
-    Staged(std::io::Error),
+    /// The journal of the last run cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ScanError),
+    /// What the last run left cannot be brought to disk.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError<LakeError>),
     /// Reflection cannot be set up.
     #[error(transparent)]
     Reflection(#[from] router::ReflectionError),
@@ -84,7 +88,9 @@ pub enum StartError {
 pub struct Farewell {
     /// Seals left on disk for the next start.
     pub staged_seals_left: usize,
-    /// Rows that could not be staged and are lost.
+    /// Rows that wait in the journal for the next start.
+    pub rows_journaled: u64,
+    /// Rows that were in memory alone and are lost.
     pub rows_lost: u64,
 }
 
@@ -125,8 +131,9 @@ impl Daemon {
             grpc: sockets[0].local_addr()?,
             http: sockets[1].local_addr()?,
         };
-        let pipeline = Pipeline::start(&config, &data_dir).await?;
-        let readiness = Readiness::new(Arc::clone(&pipeline.ledger));
+        let budget = Budget::new(config.max_buffered_bytes);
+        let pipeline = Pipeline::start(&config, &data_dir, &budget, Vec::new, |_| {}).await?;
+        let readiness = Readiness::new(Arc::clone(&pipeline.ledger), Arc::clone(&pipeline.journal));
         let stop_requested = Arc::new(Notify::new());
         let connections = ConnectionLimits {
             permits: Arc::new(Semaphore::new(config.max_connections)),
@@ -137,6 +144,7 @@ impl Daemon {
             &config,
             &data_dir,
             addresses,
+            &budget,
             &pipeline,
             &readiness,
             &connections,
@@ -222,87 +230,11 @@ impl Daemon {
         tracing::info!(
             rows_committed = committed.iter().map(|amount| amount.rows).sum::<u64>(),
             staged_seals_left = farewell.staged_seals_left,
+            rows_journaled = farewell.rows_journaled,
             rows_lost = farewell.rows_lost,
             "stopped"
         );
         farewell
-    }
-}
-
-/// Everything behind the receivers: the seal queue and the threads that bring its rows into the lake.
-struct Pipeline {
-    queue: Arc<SealQueue>,
-    ledger: Arc<Ledger>,
-    sealer: Sealer,
-    publish_queue: PublishQueue,
-    publisher: std::thread::JoinHandle<usize>,
-}
-
-impl Pipeline {
-    /// Opens the lake, takes up the staged seals of the last run, and starts publisher and sealer.
-    async fn start(config: &Config, data_dir: &DataDir) -> Result<Pipeline, StartError> {
-        let (lake_config, writer) = (config.lake.clone(), data_dir.writer().clone());
-        // DuckDB blocks; the reactor has nothing else to do yet, but timers and signals stay alive.
-        let lake = tokio::task::spawn_blocking(move || Lake::open(&lake_config, &writer))
-            .await
-            .map_err(std::io::Error::other)??;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let leftovers = staged::read_all(&*disk, &data_dir.staged()).map_err(StartError::Staged)?;
-        let last_staged = leftovers.last().map_or(SealId(0), |seal| seal.id);
-        let sequence = SealSequence::open(&disk, &data_dir.seal_sequence(), last_staged)?;
-        let limits = SealLimits {
-            target_bytes: config.seal.target_bytes,
-            max_age: config.seal.max_age,
-        };
-        let queue = SealQueue::new(limits, sequence);
-        let ledger = Arc::new(Ledger::new());
-        let publish_queue = PublishQueue::new();
-        for seal in leftovers {
-            tracing::info!(
-                seal = seal.id.0,
-                rows = seal.rows(),
-                "found a staged seal of the last run"
-            );
-            ledger.staged(&seal);
-            publish_queue.push(seal);
-        }
-        let publisher = Publisher::spawn(
-            config.lake.clone(),
-            data_dir.writer().clone(),
-            lake,
-            publish_queue.clone(),
-            Arc::clone(&ledger),
-        )?;
-        let publish = publish_queue.clone();
-        let sealer = Sealer::spawn(
-            Arc::clone(&queue),
-            Arc::clone(&ledger),
-            disk,
-            data_dir.staged(),
-            move |seal| publish.push(seal),
-        )?;
-        Ok(Pipeline {
-            queue,
-            ledger,
-            sealer,
-            publish_queue,
-            publisher,
-        })
-    }
-
-    /// Seals, stages and publishes what is there, until `deadline`. Blocks.
-    fn finish(self, deadline: Instant) -> Farewell {
-        self.queue.close();
-        let rows_lost = self.sealer.finish(deadline);
-        self.publish_queue.close(deadline);
-        let staged_seals_left = self.publisher.join().unwrap_or_else(|_| {
-            tracing::error!("the publisher panicked; staged seals wait for the next start");
-            1
-        });
-        Farewell {
-            staged_seals_left,
-            rows_lost,
-        }
     }
 }
 
@@ -311,12 +243,12 @@ fn routers(
     config: &Config,
     data_dir: &DataDir,
     addresses: Addresses,
+    budget: &Budget,
     pipeline: &Pipeline,
     readiness: &Arc<Readiness>,
     connections: &ConnectionLimits,
     stop_requested: &Arc<Notify>,
 ) -> Result<[Router; 2], StartError> {
-    let budget = Budget::new(config.max_buffered_bytes);
     let counters = Arc::new(Counters::default());
     let intake = Intake::new(
         budget.clone(),
@@ -325,11 +257,6 @@ fn routers(
         config.max_body_bytes,
     );
     let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
-    let journal = JournalStatus {
-        durability: config.durability,
-        disk_bytes_max: config.journal_max_bytes,
-        ..JournalStatus::default()
-    };
     let admin = AdminService {
         identity: Identity {
             writer: data_dir.writer().clone(),
@@ -343,10 +270,10 @@ fn routers(
             data_path: config.lake.data_path.display().to_string(),
         },
         counters,
-        budget,
+        budget: budget.clone(),
         queue: Arc::clone(&pipeline.queue),
         ledger: Arc::clone(&pipeline.ledger),
-        journal_status: Arc::new(move || journal),
+        journal_status: journal_status(config, pipeline),
         readiness: Arc::clone(readiness),
         connections: Arc::clone(&connections.open),
         stop: Arc::clone(stop_requested),
@@ -354,6 +281,27 @@ fn routers(
     let grpc = router::grpc(&gate, &intake, admin, addresses.http.port())?;
     let http = router::http(&gate, &intake, readiness, addresses.grpc.port());
     Ok([grpc, http])
+}
+
+/// What `otlake status` tells of the journal.
+fn journal_status(
+    config: &Config,
+    pipeline: &Pipeline,
+) -> Arc<dyn Fn() -> JournalStatus + Send + Sync> {
+    let (durability, disk_bytes_max) = (config.durability, config.journal_max_bytes);
+    let journal = Arc::clone(&pipeline.journal);
+    Arc::new(move || {
+        let stats = journal.stats();
+        JournalStatus {
+            durability,
+            disk_bytes_max,
+            journal_bytes: stats.bytes,
+            journal_segments: stats.segments,
+            requests: stats.requests,
+            syncs: stats.syncs,
+            remembered: 0,
+        }
+    })
 }
 
 /// Ends the process, in the middle of whatever it does, when a further signal comes.
@@ -367,7 +315,10 @@ async fn leave_at_a_signal(mut signals: Signals, data_dir: PathBuf) {
     };
     // A file that names a dead server helps nobody; that it cannot be removed changes nothing.
     let _ = ServerFile::remove(&data_dir);
-    tracing::error!(signal = name, "left at once; what was not staged is lost");
+    tracing::error!(
+        signal = name,
+        "left at once; what is journaled and not in the lake yet is taken up by the next start"
+    );
     std::process::exit(1);
 }
 

@@ -5,6 +5,7 @@
 //! | `lock` | held by the running server; its text is the server's process id |
 //! | `writer_id` | names this folder in `otlake_seals` |
 //! | `seal_sequence` | from where the next run numbers its seals |
+//! | `journal/` | requests that are acknowledged and not in the lake yet |
 //! | `staged/` | seals on their way into the lake |
 //! | `lake/`, `catalog.sqlite` | the lake, unless it is configured elsewhere |
 
@@ -62,6 +63,7 @@ impl DataDir {
         create_private(path)?;
         let lock = lock(path)?;
         create_private(&path.join("staged"))?;
+        create_private(&path.join("journal"))?;
         let writer = writer_id(&path.join("writer_id"))?;
         Ok(DataDir {
             path: path.to_owned(),
@@ -74,6 +76,12 @@ impl DataDir {
     #[must_use]
     pub fn staged(&self) -> PathBuf {
         self.path.join("staged")
+    }
+
+    /// Where requests are journaled.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
     }
 
     /// The file that numbers the seals.

@@ -32,6 +32,7 @@ pub mod daemon;
 pub mod data_dir;
 pub mod decode;
 pub mod disk;
+pub mod journal;
 pub mod lake;
 pub mod memory;
 pub mod proto;

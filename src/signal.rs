@@ -204,6 +204,18 @@ impl CutCause {
             CutCause::Stop => "stop",
         }
     }
+
+    /// The cause that this word stands for, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<CutCause> {
+        let causes = [
+            CutCause::Size,
+            CutCause::Age,
+            CutCause::Flush,
+            CutCause::Stop,
+        ];
+        causes.into_iter().find(|cause| cause.name() == name)
+    }
 }
 
 /// When a request is answered.

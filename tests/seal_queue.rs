@@ -198,7 +198,7 @@ impl Model {
     fn push(&mut self, kind: Kind, records: u32) {
         let flags = self.next_flags..self.next_flags + records;
         let rows = rows_of(&request(kind, self.next_flags, records), &self.budget);
-        self.queue.push(rows).unwrap();
+        self.queue.push(rows, 0).unwrap();
         self.next_flags += records;
         let tables: &[Table] = match kind {
             Kind::Logs { .. } => &[Table::Logs],
@@ -286,7 +286,7 @@ impl Model {
         self.queue.close();
         let refused = rows_of(&request(Kind::Metrics, 0, 3), &self.budget);
         let before = self.budget.reserved() - refused.reservation.bytes();
-        self.queue.push(refused).unwrap_err();
+        self.queue.push(refused, 0).unwrap_err();
         assert_eq!(self.budget.reserved(), before);
         while let Some(seal) = self.queue.next_seal().unwrap() {
             assert_eq!(seal.cause, CutCause::Stop);
@@ -394,7 +394,7 @@ fn concurrent_pushes_lose_and_double_nothing() {
                 for number in 0..REQUESTS {
                     let first = (pusher << 16) | (number * RECORDS);
                     let rows = rows_of(&request(Kind::Metrics, first, RECORDS), budget);
-                    queue.push(rows).unwrap();
+                    queue.push(rows, 0).unwrap();
                     if number % 16 == pusher {
                         queue.cut_now();
                     }
@@ -450,7 +450,7 @@ fn memory_of_large_rows_put_together_stays_reserved() {
     for number in 0..64 {
         let text_len = 100_000 + 1_000 * number as usize;
         let row = rows_of(&request(Kind::Logs { text_len }, number, 1), &budget);
-        queue.push(row).unwrap();
+        queue.push(row, 0).unwrap();
     }
     queue.cut_now();
     let seal = queue.next_seal().unwrap().unwrap();
@@ -471,7 +471,7 @@ fn the_oldest_row_is_cut_at_its_age() {
     let queue = queue_in(&dir, u64::MAX, age);
     let pushed = Instant::now();
     let row = rows_of(&request(Kind::Metrics, 1, 1), &budget);
-    queue.push(row).unwrap();
+    queue.push(row, 0).unwrap();
     let seal = queue.next_seal().unwrap().unwrap();
     assert_eq!(seal.cause, CutCause::Age);
     assert!(pushed.elapsed() >= age);
@@ -505,12 +505,12 @@ fn rows_stay_while_their_seal_cannot_be_numbered() {
     let queue = SealQueue::new(limits, sequence);
     let budget = Budget::new(1 << 20);
     let rows = rows_of(&request(Kind::Metrics, 1, 2), &budget);
-    queue.push(rows).unwrap();
+    queue.push(rows, 0).unwrap();
     assert_eq!(queue.cut_now(), (SealId(5), 4));
     queue.next_seal().unwrap_err();
     assert_eq!(queue.buffered().0[Table::Gauge.index()].rows, 2);
     let more = rows_of(&request(Kind::Metrics, 3, 1), &budget);
-    queue.push(more).unwrap();
+    queue.push(more, 0).unwrap();
     std::fs::create_dir(&folder).unwrap();
     let seal = queue.next_seal().unwrap().unwrap();
     assert_eq!(seal.id, SealId(5));

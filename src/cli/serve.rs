@@ -59,6 +59,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
             "seals are staged on disk and not in the lake yet; the next start publishes them"
         );
     }
+    if farewell.rows_journaled > 0 {
+        tracing::warn!(
+            rows = farewell.rows_journaled,
+            "rows are in the journal and not in the lake yet; the next start takes them up"
+        );
+    }
     if farewell.rows_lost > 0 {
         tracing::error!(
             rows = farewell.rows_lost,

@@ -170,7 +170,7 @@ impl Intake {
         let count = rows.rows();
         let rejections = rows.rejections.clone();
         if count > 0 {
-            self.queue.push(rows)?;
+            self.queue.push(rows, 0)?;
         }
         Ok((count, rejections))
     }

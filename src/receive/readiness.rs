@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::journal::Journal;
 use crate::seal::ledger::Ledger;
 
 /// The answer to "are you ready".
 pub struct Readiness {
     ledger: Arc<Ledger>,
+    journal: Arc<Journal>,
     stopping: AtomicBool,
 }
 
 impl Readiness {
-    /// Ready as long as the ledger sees rows reach the lake, and until the stop.
+    /// Ready as long as the journal can be written and the ledger sees rows reach the lake, and until the stop.
     #[must_use]
-    pub fn new(ledger: Arc<Ledger>) -> Arc<Readiness> {
+    pub fn new(ledger: Arc<Ledger>, journal: Arc<Journal>) -> Arc<Readiness> {
         Arc::new(Readiness {
             ledger,
+            journal,
             stopping: AtomicBool::new(false),
         })
     }
@@ -32,6 +35,7 @@ impl Readiness {
         if self.stopping.load(Ordering::Relaxed) {
             return Some("the server is stopping".to_owned());
         }
-        self.ledger.degraded()
+        let journal = self.journal.trouble().map(|error| error.to_string());
+        journal.or_else(|| self.ledger.degraded())
     }
 }

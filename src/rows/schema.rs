@@ -70,6 +70,24 @@ impl Kind {
             Kind::F64List => "DOUBLE[]",
         }
     }
+
+    /// The kind whose DuckDB type this is, if there is one.
+    #[must_use]
+    pub fn from_sql(sql: &str) -> Option<Kind> {
+        let kinds = [
+            Kind::Text,
+            Kind::Time,
+            Kind::I64,
+            Kind::I32,
+            Kind::U32,
+            Kind::U64,
+            Kind::F64,
+            Kind::Bool,
+            Kind::U64List,
+            Kind::F64List,
+        ];
+        kinds.into_iter().find(|kind| kind.sql() == sql)
+    }
 }
 
 /// A column: its name and what it holds.

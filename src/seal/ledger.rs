@@ -318,6 +318,17 @@ impl Ledger {
         self.lock().snapshot.clone()
     }
 
+    /// Parquet bytes on disk and not in the lake.
+    #[must_use]
+    pub fn staged_bytes(&self) -> u64 {
+        self.lock()
+            .snapshot
+            .staged
+            .iter()
+            .map(|amount| amount.bytes)
+            .sum()
+    }
+
     /// Why rows do not reach the lake now; `None` when they do.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {

@@ -1,7 +1,7 @@
 //! Seal: from decoded rows to Parquet on disk.
 //!
 //! ```text
-//! push -> open buffer -> cut (size, age, flush, stop) -> stage (Parquet, synced) -> publish queue
+//! push -> open buffer -> cut (size, age, flush, stop), journaled -> stage (Parquet, synced) -> publish queue
 //! ```
 //!
 //! - A request's rows are in one seal, whole: they are pushed under one lock.
@@ -13,6 +13,7 @@ pub mod backoff;
 mod buffer;
 pub mod ledger;
 pub mod queue;
+pub mod recovery;
 pub mod sealer;
 pub mod stage;
 pub mod staged;

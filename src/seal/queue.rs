@@ -36,6 +36,8 @@ pub struct Seal {
     pub opened_unix_ms: i64,
     /// The cut, Unix milliseconds.
     pub sealed_unix_ms: i64,
+    /// The journal's sequence of the newest batch in it; 0 when none of its rows is in the journal.
+    pub journaled_through: u64,
     /// Covers the batches' memory until the seal is staged.
     pub reservation: Option<Reservation>,
 }
@@ -83,6 +85,8 @@ struct State {
     /// `next` belong to no seal.
     last_cut: SealId,
     sequence: SealSequence,
+    /// The journal's sequence of the newest batch in the buffer; 0 when none of its rows is in the journal.
+    journaled_through: u64,
     wanted: Option<CutCause>,
     closed: bool,
 }
@@ -98,6 +102,7 @@ impl SealQueue {
                 next: sequence.next,
                 last_cut: sequence.last_staged,
                 sequence,
+                journaled_through: 0,
                 wanted: None,
                 closed: false,
             }),
@@ -105,22 +110,24 @@ impl SealQueue {
         })
     }
 
-    /// Appends the rows of one request, whole.
+    /// Appends the rows of one request, whole; answers the seal that they will be in. `journaled` is their sequence in the
+    /// journal, above all before it, or 0 when they are not there.
     ///
     /// # Errors
     /// [`Closed`] once the server stops; nothing is kept then.
-    pub fn push(&self, rows: Rows) -> Result<(), Closed> {
+    pub fn push(&self, rows: Rows, journaled: u64) -> Result<SealId, Closed> {
         let mut state = self.lock();
         if state.closed {
             return Err(Closed);
         }
         let was_empty = state.buffer.opened().is_none();
         state.buffer.push(rows);
+        state.journaled_through = state.journaled_through.max(journaled);
         // The sealer sleeps until the oldest row is due, so only a first row or a full buffer is news to it.
         if was_empty || state.buffer.bytes() >= self.limits.target_bytes {
             self.changed.notify_one();
         }
-        Ok(())
+        Ok(state.next)
     }
 
     /// Asks for a cut now. Answers with the seal that holds the newest row pushed so far (0 when there is none to wait
@@ -155,6 +162,19 @@ impl SealQueue {
         (state.buffer.amounts(), age.unwrap_or_default())
     }
 
+    /// Rows in the open buffer, and the journal's sequence of the newest of them (0 when none is journaled).
+    #[must_use]
+    pub fn left(&self) -> (u64, u64) {
+        let state = self.lock();
+        let rows = state
+            .buffer
+            .amounts()
+            .iter()
+            .map(|amount| amount.rows)
+            .sum();
+        (rows, state.journaled_through)
+    }
+
     /// Waits for the next seal; `None` once the queue is closed and empty.
     ///
     /// # Errors
@@ -187,6 +207,7 @@ impl SealQueue {
         state.last_cut = id;
         state.wanted = None;
         let buffer = std::mem::take(&mut state.buffer);
+        let journaled_through = std::mem::take(&mut state.journaled_through);
         drop(state);
         let opened_unix_ms = buffer.opened_unix_ms();
         let (tables, reservation) = buffer.into_parts();
@@ -196,6 +217,7 @@ impl SealQueue {
             tables,
             opened_unix_ms,
             sealed_unix_ms: unix_ms(),
+            journaled_through,
             reservation,
         }))
     }
@@ -277,6 +299,14 @@ impl SealSequence {
             reserved: next,
             last_staged,
         })
+    }
+
+    /// Numbers the next seal above `last`, whatever the file said.
+    #[must_use]
+    pub fn after(mut self, last: SealId) -> SealSequence {
+        self.next = self.next.max(last.next());
+        self.reserved = self.reserved.max(self.next);
+        self
     }
 
     /// The number of the next seal.

@@ -1,6 +1,7 @@
-//! The sealer: a thread that takes seals from the queue, stages them, and hands them to whoever publishes.
+//! The sealer: a thread that takes seals from the queue, has their cut journaled, stages them, and hands them to whoever
+//! publishes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,40 +13,62 @@ use super::queue::{Seal, SealQueue};
 use super::stage::stage;
 use super::staged::StagedSeal;
 use crate::disk::Disk;
+use crate::journal::{CutRecord, JournalError};
 
 /// How often a sealer that waits out a pause looks whether it should give up.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
 
 /// A running sealer.
 pub struct Sealer {
-    thread: JoinHandle<u64>,
+    thread: JoinHandle<Unstaged>,
     give_up: Arc<AtomicBool>,
 }
 
+/// Rows that a sealer left behind when it had to give up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unstaged {
+    /// Rows of seals in the journal: the next start finds them.
+    pub journaled: u64,
+    /// Rows that were in memory alone.
+    pub lost: u64,
+}
+
+/// What a sealer works with.
+pub struct SealerParts {
+    /// Where the seals come from.
+    pub queue: Arc<SealQueue>,
+    /// Where it says what becomes of them.
+    pub ledger: Arc<Ledger>,
+    /// Where they are staged.
+    pub disk: Arc<dyn Disk>,
+    /// In which folder.
+    pub staged_dir: PathBuf,
+    /// Makes the cut of a seal with journaled rows durable, before it is staged.
+    pub record_cut: Box<dyn Fn(CutRecord) -> Result<(), JournalError> + Send>,
+    /// Takes each staged seal, in order.
+    pub publish: Box<dyn Fn(StagedSeal) + Send>,
+}
+
 impl Sealer {
-    /// Starts the thread. `publish` takes each staged seal, in order.
+    /// Starts the thread.
     ///
     /// # Errors
     /// The system's error when no thread can be started.
-    pub fn spawn(
-        queue: Arc<SealQueue>,
-        ledger: Arc<Ledger>,
-        disk: Arc<dyn Disk>,
-        staged_dir: PathBuf,
-        publish: impl Fn(StagedSeal) + Send + 'static,
-    ) -> std::io::Result<Sealer> {
+    pub fn spawn(parts: SealerParts) -> std::io::Result<Sealer> {
         let give_up = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&give_up);
+        let worker = Worker {
+            parts,
+            give_up: Arc::clone(&give_up),
+        };
         let thread = thread::Builder::new()
             .name("otlake-sealer".into())
-            .spawn(move || run(&queue, &ledger, &*disk, &staged_dir, &stop, publish))?;
+            .spawn(move || worker.run())?;
         Ok(Sealer { thread, give_up })
     }
 
-    /// Waits until everything in the closed queue is staged, at most until `deadline`. Answers how many rows could
-    /// not be staged and are lost.
+    /// Waits until everything in the closed queue is staged, at most until `deadline`. Answers what could not be staged.
     #[must_use]
-    pub fn finish(self, deadline: Instant) -> u64 {
+    pub fn finish(self, deadline: Instant) -> Unstaged {
         while !self.thread.is_finished() {
             if Instant::now() >= deadline {
                 self.give_up.store(true, Ordering::Relaxed);
@@ -53,89 +76,127 @@ impl Sealer {
             thread::sleep(Duration::from_millis(2));
         }
         self.thread.join().unwrap_or_else(|_| {
-            tracing::error!("the sealer panicked; rows that were not staged are lost");
-            u64::MAX
+            tracing::error!(
+                "the sealer panicked; rows that are neither staged nor journaled are lost"
+            );
+            Unstaged {
+                journaled: 0,
+                lost: u64::MAX,
+            }
         })
     }
 }
 
-/// Stages seals until the queue is closed and empty. Answers how many rows were given up.
-fn run(
-    queue: &SealQueue,
-    ledger: &Ledger,
-    disk: &dyn Disk,
-    staged_dir: &Path,
-    give_up: &AtomicBool,
-    publish: impl Fn(StagedSeal),
-) -> u64 {
-    let mut lost = 0;
-    let mut backoff = Backoff::default();
-    loop {
-        match queue.next_seal() {
-            Ok(None) => return lost,
-            Ok(Some(seal)) => {
-                backoff = Backoff::default();
-                ledger.cut(
-                    seal.id,
-                    seal.cause,
-                    seal.amounts(),
-                    seal.opened_unix_ms,
-                    seal.sealed_unix_ms,
-                );
-                match stage_until_done(&seal, ledger, disk, staged_dir, give_up) {
-                    Some(staged) => publish(staged),
-                    None => lost += seal.rows().iter().sum::<u64>(),
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "a seal's number cannot be made durable; rows stay in memory");
-                ledger.seal_failed(&error.to_string());
-                if !pause(backoff.next_pause(), give_up) {
-                    return lost + buffered_rows(queue);
-                }
-            }
+impl Unstaged {
+    /// Adds rows, of which the journal has the batches up to `journaled_through`, or none when that is 0.
+    fn add(&mut self, rows: u64, journaled_through: u64) {
+        if journaled_through > 0 {
+            self.journaled += rows;
+        } else {
+            self.lost += rows;
         }
     }
 }
 
-fn buffered_rows(queue: &SealQueue) -> u64 {
-    queue.buffered().0.iter().map(|amount| amount.rows).sum()
+struct Worker {
+    parts: SealerParts,
+    give_up: Arc<AtomicBool>,
 }
 
-/// Tries until the seal is on disk; `None` when the sealer has to give up.
-fn stage_until_done(
-    seal: &Seal,
-    ledger: &Ledger,
-    disk: &dyn Disk,
-    staged_dir: &Path,
-    give_up: &AtomicBool,
-) -> Option<StagedSeal> {
-    let mut backoff = Backoff::default();
-    loop {
-        match stage(disk, seal, staged_dir) {
-            Ok(staged) => {
-                ledger.staged(&staged);
-                return Some(staged);
-            }
-            Err(error) => {
-                tracing::error!(seal = seal.id.0, %error, "a seal cannot be staged; its rows stay in memory and it is tried again");
-                ledger.stage_failed(seal.id, &error.to_string());
-                if !pause(backoff.next_pause(), give_up) {
-                    return None;
+impl Worker {
+    /// Stages seals until the queue is closed and empty. Answers what was given up.
+    fn run(&self) -> Unstaged {
+        let SealerParts { queue, ledger, .. } = &self.parts;
+        let mut left = Unstaged::default();
+        let mut backoff = Backoff::default();
+        loop {
+            match queue.next_seal() {
+                Ok(None) => return left,
+                Ok(Some(seal)) => {
+                    backoff = Backoff::default();
+                    ledger.cut(
+                        seal.id,
+                        seal.cause,
+                        seal.amounts(),
+                        seal.opened_unix_ms,
+                        seal.sealed_unix_ms,
+                    );
+                    match self.stage_until_done(&seal) {
+                        Some(staged) => (self.parts.publish)(staged),
+                        None => left.add(seal.rows().iter().sum(), seal.journaled_through),
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a seal's number cannot be made durable; rows stay in memory");
+                    ledger.seal_failed(&error.to_string());
+                    if !self.pause(backoff.next_pause()) {
+                        let (rows, journaled_through) = queue.left();
+                        left.add(rows, journaled_through);
+                        return left;
+                    }
                 }
             }
         }
     }
-}
 
-/// Waits; `false` when it is time to give up.
-fn pause(pause: Duration, give_up: &AtomicBool) -> bool {
-    let until = Instant::now() + pause;
-    while Instant::now() < until {
-        if give_up.load(Ordering::Relaxed) {
-            return false;
+    /// Tries until the seal is on disk; `None` when the sealer has to give up.
+    fn stage_until_done(&self, seal: &Seal) -> Option<StagedSeal> {
+        let SealerParts { ledger, disk, .. } = &self.parts;
+        self.record_until_done(seal)?;
+        let mut backoff = Backoff::default();
+        loop {
+            match stage(&**disk, seal, &self.parts.staged_dir) {
+                Ok(staged) => {
+                    ledger.staged(&staged);
+                    return Some(staged);
+                }
+                Err(error) => {
+                    tracing::error!(seal = seal.id.0, %error, "a seal cannot be staged; its rows stay in memory and it is tried again");
+                    ledger.stage_failed(seal.id, &error.to_string());
+                    if !self.pause(backoff.next_pause()) {
+                        return None;
+                    }
+                }
+            }
         }
-        thread::sleep(PAUSE_STEP);
     }
-    !give_up.load(Ordering::Relaxed)
+
+    /// Has the cut journaled: only then does a replay give the seal the same rows, and only then may it be staged.
+    fn record_until_done(&self, seal: &Seal) -> Option<()> {
+        if seal.journaled_through == 0 {
+            return Some(());
+        }
+        let cut = CutRecord {
+            seal: seal.id,
+            through: seal.journaled_through,
+            cause: seal.cause,
+            opened_unix_ms: seal.opened_unix_ms,
+            sealed_unix_ms: seal.sealed_unix_ms,
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match (self.parts.record_cut)(cut) {
+                Ok(()) => return Some(()),
+                Err(error) => error,
+            };
+            tracing::error!(seal = seal.id.0, %error, "a seal's cut cannot be journaled; its rows stay in memory and in the journal");
+            let ledger = &self.parts.ledger;
+            ledger.stage_failed(seal.id, &error.to_string());
+            if !self.pause(backoff.next_pause()) {
+                return None;
+            }
+        }
+    }
+
+    /// Waits; `false` when it is time to give up.
+    fn pause(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            if self.give_up.load(Ordering::Relaxed) {
+                return false;
+            }
+            thread::sleep(PAUSE_STEP);
+        }
+        !self.give_up.load(Ordering::Relaxed)
+    }
 }

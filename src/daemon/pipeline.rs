@@ -1,0 +1,236 @@
+//! Everything behind the receivers: the journal, the seal queue, and the threads that bring its rows into the lake.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Farewell, StartError};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::disk::{Disk, RealDisk};
+use crate::journal::scan::cut_torn;
+use crate::journal::{Digest, Hooks, Journal, JournalConfig, JournalError, Scan, scan};
+use crate::lake::{Lake, LakeConfig, PublishQueue, Publisher};
+use crate::memory::Budget;
+use crate::seal::ledger::Ledger;
+use crate::seal::queue::{SealLimits, SealQueue, SealSequence};
+use crate::seal::recovery::{Recovery, recover, refill};
+use crate::seal::sealer::{Sealer, SealerParts};
+use crate::signal::{SealId, WriterId};
+
+/// The length at which a segment of the journal is followed by the next, where the journal may be large.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// The journal may have this many segments at least before it is full: only whole ones can be removed.
+const SEGMENTS_MIN: u64 = 16;
+
+/// The running stations, and what they share.
+pub(super) struct Pipeline {
+    pub(super) journal: Arc<Journal>,
+    pub(super) queue: Arc<SealQueue>,
+    pub(super) ledger: Arc<Ledger>,
+    sealer: Sealer,
+    publish_queue: PublishQueue,
+    publisher: std::thread::JoinHandle<usize>,
+}
+
+/// What the last run left, brought to disk, and the lake it goes to.
+struct Found {
+    lake: Lake,
+    scan: Scan,
+    recovery: Recovery,
+}
+
+impl Pipeline {
+    /// Opens the lake, takes up what the last run left, and starts the threads. When it returns, every row that was
+    /// acknowledged is in the lake, staged, or in the open buffer.
+    pub(super) async fn start(
+        config: &Config,
+        data_dir: &DataDir,
+        budget: &Budget,
+        remembered: impl Fn() -> Vec<(Digest, Duration)> + Send + 'static,
+        on_recovered: impl FnOnce(&Scan),
+    ) -> Result<Pipeline, StartError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let found = {
+            let (disk, lake_config) = (Arc::clone(&disk), config.lake.clone());
+            let writer = data_dir.writer().clone();
+            let (journal_dir, staged_dir) = (data_dir.journal(), data_dir.staged());
+            // DuckDB blocks, and so does reading; the reactor has nothing else to do yet, but timers and signals stay alive.
+            tokio::task::spawn_blocking(move || {
+                find(&*disk, &lake_config, &writer, &journal_dir, &staged_dir)
+            })
+            .await
+            .map_err(std::io::Error::other)??
+        };
+        let Found {
+            lake,
+            scan,
+            recovery,
+        } = found;
+        on_recovered(&scan);
+        let last_staged = recovery.staged.last().map_or(SealId(0), |seal| seal.id);
+        let last_cut = scan.cuts.last().map_or(SealId(0), |cut| cut.seal);
+        let sequence = SealSequence::open(&disk, &data_dir.seal_sequence(), last_staged)?;
+        let limits = SealLimits {
+            target_bytes: config.seal.target_bytes,
+            max_age: config.seal.max_age,
+        };
+        let queue = SealQueue::new(limits, sequence.after(last_cut));
+        let ledger = Arc::new(Ledger::new());
+        let publish_queue = PublishQueue::new();
+        for seal in recovery.staged {
+            ledger.staged(&seal);
+            publish_queue.push(seal);
+        }
+        let journal = Journal::start(
+            Arc::clone(&disk),
+            journal_config(config, data_dir),
+            &scan,
+            recovery.published_through,
+            hooks(&queue, &ledger, remembered),
+        )?;
+        tokio::spawn(tell_published(Arc::clone(&ledger), Arc::clone(&journal)));
+        let publisher = Publisher::spawn(
+            config.lake.clone(),
+            data_dir.writer().clone(),
+            lake,
+            publish_queue.clone(),
+            Arc::clone(&ledger),
+        )?;
+        let (publish, cuts) = (publish_queue.clone(), Arc::clone(&journal));
+        let sealer = Sealer::spawn(SealerParts {
+            queue: Arc::clone(&queue),
+            ledger: Arc::clone(&ledger),
+            disk: Arc::clone(&disk),
+            staged_dir: data_dir.staged(),
+            record_cut: Box::new(move |cut| cuts.cut(cut)),
+            publish: Box::new(move |seal| publish.push(seal)),
+        })?;
+        let pipeline = Pipeline {
+            journal,
+            queue,
+            ledger,
+            sealer,
+            publish_queue,
+            publisher,
+        };
+        pipeline.refill(disk, scan, budget.clone()).await?;
+        Ok(pipeline)
+    }
+
+    /// Puts the rows that were in the open buffer there again. The sealer runs by now, so they need not all fit.
+    async fn refill(
+        &self,
+        disk: Arc<dyn Disk>,
+        scan: Scan,
+        budget: Budget,
+    ) -> Result<(), StartError> {
+        let queue = Arc::clone(&self.queue);
+        let refilling = tokio::task::spawn_blocking(move || {
+            refill(&*disk, &scan, &budget, |rows, sequence| {
+                // The queue is closed by a stop alone, and there is none before the start is over.
+                let _ = queue.push(rows, sequence);
+            })
+        });
+        let rows = refilling.await.map_err(std::io::Error::other)??;
+        if rows > 0 {
+            tracing::info!(rows, "took rows up from the journal of the last run");
+        }
+        Ok(())
+    }
+
+    /// Seals, stages and publishes what is there, until `deadline`. Blocks.
+    pub(super) fn finish(self, deadline: Instant) -> Farewell {
+        self.journal.close();
+        self.queue.close();
+        // Without a journal to note the cut in, nothing more can be staged: the next start does it.
+        let is_poisoned = matches!(self.journal.trouble(), Some(JournalError::Poisoned(_)));
+        let stage_until = if is_poisoned {
+            Instant::now()
+        } else {
+            deadline
+        };
+        let unstaged = self.sealer.finish(stage_until);
+        self.publish_queue.close(deadline);
+        let staged_seals_left = self.publisher.join().unwrap_or_else(|_| {
+            tracing::error!("the publisher panicked; staged seals wait for the next start");
+            1
+        });
+        let published = *self.ledger.watch_committed().borrow();
+        self.journal.published(published);
+        self.journal.finish();
+        Farewell {
+            staged_seals_left,
+            rows_journaled: unstaged.journaled,
+            rows_lost: unstaged.lost,
+        }
+    }
+}
+
+/// Opens the lake and brings every seal of the last run to disk.
+fn find(
+    disk: &dyn Disk,
+    lake_config: &LakeConfig,
+    writer: &WriterId,
+    journal_dir: &PathBuf,
+    staged_dir: &PathBuf,
+) -> Result<Found, StartError> {
+    // First: damage is told before anything is touched.
+    let scan = scan(disk, journal_dir)?;
+    let lake = Lake::open(lake_config, writer)?;
+    if let Some(torn) = &scan.torn {
+        tracing::warn!(
+            path = %torn.path.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "cut off the end of the journal, which was being written when the last run ended: none of it was acknowledged"
+        );
+        cut_torn(disk, torn)?;
+    }
+    let recovery = recover(disk, &scan, staged_dir, |seal| lake.is_published(seal))?;
+    if !recovery.staged.is_empty() {
+        tracing::info!(
+            seals = recovery.staged.len(),
+            restaged = recovery.restaged,
+            rows = recovery.staged.iter().map(|seal| seal.rows()).sum::<u64>(),
+            "found seals of the last run that are not in the lake yet"
+        );
+    }
+    Ok(Found {
+        lake,
+        scan,
+        recovery,
+    })
+}
+
+fn journal_config(config: &Config, data_dir: &DataDir) -> JournalConfig {
+    JournalConfig {
+        dir: data_dir.journal(),
+        segment_bytes: SEGMENT_BYTES_MAX.min(config.journal_max_bytes / SEGMENTS_MIN),
+        disk_bytes_max: config.journal_max_bytes,
+        durability: config.durability,
+    }
+}
+
+fn hooks(
+    queue: &Arc<SealQueue>,
+    ledger: &Arc<Ledger>,
+    remembered: impl Fn() -> Vec<(Digest, Duration)> + Send + 'static,
+) -> Hooks {
+    let (queue, ledger) = (Arc::clone(queue), Arc::clone(ledger));
+    Hooks {
+        deliver: Box::new(move |rows, sequence| queue.push(rows, sequence).ok()),
+        staged_bytes: Box::new(move || ledger.staged_bytes()),
+        remembered: Box::new(remembered),
+    }
+}
+
+/// Tells the journal which seals it need not keep any more. Ends with the runtime.
+async fn tell_published(ledger: Arc<Ledger>, journal: Arc<Journal>) {
+    let mut committed = ledger.watch_committed();
+    while committed.changed().await.is_ok() {
+        let seal = *committed.borrow_and_update();
+        journal.published(seal);
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong with the journal.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why something was not journaled. All of it can be tried again later; none of it is the sender's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Journal and staged files have the size they are allowed.
+    #[error(
+        "the journal and the staged files take {used} of {max} bytes; rows are not reaching the lake, or raise --journal-max-bytes"
+    )]
+    Full {
+        /// Bytes in use.
+        used: u64,
+        /// `--journal-max-bytes`.
+        max: u64,
+    },
+    /// The file system has no room.
+    #[error("the disk with the data folder is full; make room, service goes on by itself")]
+    NoSpace,
+    /// No new segment could be made, and nothing was written: such as for want of file descriptors.
+    #[error("the journal cannot go on in a new file: {0}; it is tried again")]
+    NoSegment(String),
+    /// A write or a sync failed, and what is on the disk is not known.
+    #[error(
+        "the journal cannot be written: {0}; nothing acknowledged is lost; look at the disk, then start otlake again"
+    )]
+    Poisoned(String),
+    /// The server stops.
+    #[error("the server is stopping")]
+    Closed,
+}
+
+/// Why the journal of the last run cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The file system refused.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something that was synced is not there any more as it was written.
+    #[error(
+        "the journal is damaged: {0}; `otlake journal inspect` shows it; restore the file from a copy, or give the damaged part up with `otlake journal repair --skip-damaged`, which keeps the damaged file aside"
+    )]
+    Damaged(Damage),
+}
+
+impl ScanError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> ScanError + '_ {
+        move |source| ScanError::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// A place in the journal that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's file.
+    pub path: PathBuf,
+    /// Where in it, bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at byte {}: {}",
+            self.path.display(),
+            self.offset,
+            self.what
+        )
+    }
+}

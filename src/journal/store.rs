@@ -1,0 +1,383 @@
+//! The segments on disk: appending frames, syncing, going on to the next, removing the oldest.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arrow::buffer::Buffer;
+use prost::Message;
+
+use super::batch::{EncodedBatch, table_schemas};
+use super::digest::Digest;
+use super::error::JournalError;
+use super::frame::{HEADER_BYTES, Header, Kind, frame_bytes, padding};
+use super::records::{Remembered, Start};
+use super::scan::Scan;
+use super::segment::{MAGIC, file_name};
+use crate::disk::{Disk, DiskFile};
+
+/// A segment of this length, all of it published, is left for a new one while nothing else happens.
+const ROTATE_IDLE_BYTES: u64 = 4 << 20;
+
+/// A frame to be written.
+pub(super) struct NewFrame<'a> {
+    kind: Kind,
+    payload: Payload<'a>,
+}
+
+enum Payload<'a> {
+    Batch(&'a EncodedBatch),
+    Record(Vec<u8>),
+}
+
+impl<'a> NewFrame<'a> {
+    pub(super) fn batch(encoded: &'a EncodedBatch) -> NewFrame<'a> {
+        NewFrame {
+            kind: Kind::Batch,
+            payload: Payload::Batch(encoded),
+        }
+    }
+
+    pub(super) fn record(kind: Kind, record: &impl Message) -> NewFrame<'static> {
+        NewFrame {
+            kind,
+            payload: Payload::Record(record.encode_to_vec()),
+        }
+    }
+
+    pub(super) fn empty(kind: Kind) -> NewFrame<'static> {
+        NewFrame {
+            kind,
+            payload: Payload::Record(Vec::new()),
+        }
+    }
+
+    fn bytes_and_crc(&self) -> (u32, u32) {
+        match &self.payload {
+            Payload::Batch(encoded) => (encoded.bytes, encoded.crc32c),
+            // A few hundred bytes; a start with all that can be remembered has 2 MiB.
+            Payload::Record(bytes) => (
+                u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                crc32c::crc32c(bytes),
+            ),
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let (buffers, record): (&[Buffer], &[u8]) = match &self.payload {
+            Payload::Batch(encoded) => (&encoded.parts, &[]),
+            Payload::Record(bytes) => (&[], bytes),
+        };
+        buffers.iter().map(Buffer::as_slice).chain([record])
+    }
+}
+
+/// A segment that is no longer written.
+struct Closed {
+    path: PathBuf,
+    last_sequence: u64,
+    bytes: u64,
+}
+
+/// The segment that is written.
+struct Active {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    /// Its length, bytes.
+    end: u64,
+    /// Up to where it is synced.
+    synced: u64,
+}
+
+/// The journal's folder.
+pub(super) struct Store {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    closed: VecDeque<Closed>,
+    closed_bytes: u64,
+    active: Option<Active>,
+    next_segment: u64,
+    sequence: u64,
+    /// Every batch up to this one was answered more than a moment ago.
+    pub(super) settled: u64,
+    /// The newest `settled` that stands in a frame.
+    pub(super) settled_written: u64,
+}
+
+impl Store {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_bytes: u64, scan: &Scan) -> Store {
+        let closed: VecDeque<Closed> = scan
+            .segments
+            .iter()
+            .map(|segment| Closed {
+                path: segment.path.clone(),
+                last_sequence: segment.last_sequence,
+                bytes: segment.bytes,
+            })
+            .collect();
+        Store {
+            disk,
+            dir,
+            segment_bytes,
+            closed_bytes: closed.iter().map(|segment| segment.bytes).sum(),
+            closed,
+            active: None,
+            next_segment: scan.next_segment(),
+            sequence: scan.last_sequence,
+            // Whose answers may be missing is remembered by now; none of these is answered again.
+            settled: scan.last_sequence,
+            settled_written: scan.last_sequence,
+        }
+    }
+
+    /// The sequence of the last batch.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn segments(&self) -> u64 {
+        self.closed.len() as u64 + u64::from(self.active.is_some())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.closed_bytes + self.active.as_ref().map_or(0, |active| active.end)
+    }
+
+    pub(super) fn has_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// Appends frames; they are not durable before [`Store::sync`]. On a full disk nothing of them is kept.
+    pub(super) fn write(
+        &mut self,
+        frames: &[NewFrame<'_>],
+        remembered: &dyn Fn() -> Vec<(Digest, Duration)>,
+    ) -> Result<(), JournalError> {
+        let is_due = |active: &Active| active.end >= self.segment_bytes;
+        if self.active.as_ref().is_none_or(is_due) {
+            self.rotate(remembered)?;
+        }
+        let Some(active) = &mut self.active else {
+            return Err(JournalError::NoSpace);
+        };
+        let mut sequence = self.sequence;
+        let headers = headers(frames, &mut sequence, active.synced, self.settled);
+        append(active, frames, &headers)?;
+        self.sequence = sequence;
+        self.settled_written = self.settled;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub(super) fn sync(&mut self) -> Result<(), JournalError> {
+        if let Some(active) = &mut self.active
+            && active.synced < active.end
+        {
+            active
+                .file
+                .sync()
+                .map_err(|error| poisoned("sync", &active.path, &error))?;
+            active.synced = active.end;
+        }
+        Ok(())
+    }
+
+    /// Whether the active segment holds much, and nothing that is needed.
+    pub(super) fn is_worth_rotating(&self, done: u64) -> bool {
+        let is_long = |active: &Active| active.end >= ROTATE_IDLE_BYTES.min(self.segment_bytes);
+        self.sequence <= done && self.active.as_ref().is_some_and(is_long)
+    }
+
+    /// Ends the active segment and begins the next.
+    pub(super) fn rotate(
+        &mut self,
+        remembered: &dyn Fn() -> Vec<(Digest, Duration)>,
+    ) -> Result<(), JournalError> {
+        // Only the last segment may have an end that is not on disk.
+        self.sync()?;
+        let next = self.new_segment(remembered())?;
+        if let Some(before) = self.active.replace(next) {
+            self.closed_bytes += before.end;
+            self.closed.push_back(Closed {
+                path: before.path,
+                last_sequence: self.sequence,
+                bytes: before.end,
+            });
+        }
+        self.next_segment += 1;
+        Ok(())
+    }
+
+    fn new_segment(&self, remembered: Vec<(Digest, Duration)>) -> Result<Active, JournalError> {
+        let path = self.dir.join(file_name(self.next_segment));
+        let file = match self.disk.create(&path) {
+            Ok(file) => file,
+            Err(error) => {
+                return Err(match failure("make", &path, &error) {
+                    JournalError::Poisoned(what) => JournalError::NoSegment(what),
+                    other => other,
+                });
+            }
+        };
+        let mut active = Active {
+            file,
+            path,
+            end: 0,
+            synced: 0,
+        };
+        let made = self.begin(&mut active, remembered);
+        if made.is_err() {
+            // If it stays, the next start finds a beginning that was never synced, and removes it.
+            let _ = self.disk.remove_file(&active.path);
+        }
+        made.map(|()| active)
+    }
+
+    /// Writes what every segment begins with, durably, its name too.
+    fn begin(
+        &self,
+        active: &mut Active,
+        remembered: Vec<(Digest, Duration)>,
+    ) -> Result<(), JournalError> {
+        let start = Start {
+            segment: self.next_segment,
+            created_unix_ms: unix_ms(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schemas: table_schemas(),
+            remembered: remembered
+                .into_iter()
+                .map(|(digest, left)| Remembered {
+                    digest: digest.to_bytes().to_vec(),
+                    left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+                })
+                .collect(),
+        };
+        let magic = io::Write::write_all(&mut active.file, MAGIC);
+        magic.map_err(|error| failure("write", &active.path, &error))?;
+        active.end = MAGIC.len() as u64;
+        let frames = [NewFrame::record(Kind::Start, &start)];
+        let mut sequence = self.sequence;
+        let headers = headers(&frames, &mut sequence, 0, self.settled);
+        append(active, &frames, &headers)?;
+        let synced = active.file.sync();
+        synced
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(|error| poisoned("sync", &active.path, &error))?;
+        active.synced = active.end;
+        Ok(())
+    }
+
+    /// Removes the oldest segments whose batches are all among the first `done`.
+    pub(super) fn remove_through(&mut self, done: u64) {
+        let mut removed = false;
+        while let Some(oldest) = self.closed.front()
+            && oldest.last_sequence <= done
+        {
+            match self.disk.remove_file(&oldest.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %oldest.path.display(), %error, "a segment that is no longer needed cannot be removed");
+                    break;
+                }
+                _ => {}
+            }
+            self.closed_bytes -= oldest.bytes;
+            self.closed.pop_front();
+            removed = true;
+        }
+        if removed && let Err(error) = self.disk.sync_dir(&self.dir) {
+            // They may be there again after a power loss: the next start sees that they are published.
+            tracing::debug!(%error, "the journal's folder cannot be synced");
+        }
+    }
+}
+
+/// The frames' headers. Counts the batches among them.
+fn headers(
+    frames: &[NewFrame<'_>],
+    sequence: &mut u64,
+    synced: u64,
+    settled: u64,
+) -> Vec<[u8; HEADER_BYTES]> {
+    let header = |frame: &NewFrame<'_>| {
+        let (payload_bytes, payload_crc32c) = frame.bytes_and_crc();
+        *sequence += u64::from(frame.kind == Kind::Batch);
+        let header = Header {
+            kind: frame.kind,
+            payload_bytes,
+            payload_crc32c,
+            sequence: *sequence,
+            synced,
+            settled,
+        };
+        header.encode()
+    };
+    frames.iter().map(header).collect()
+}
+
+/// Writes frames at the end of a segment, all or, on a full disk, none.
+fn append(
+    active: &mut Active,
+    frames: &[NewFrame<'_>],
+    headers: &[[u8; HEADER_BYTES]],
+) -> Result<(), JournalError> {
+    const ZEROS: [u8; 8] = [0; 8];
+    let mut slices = Vec::new();
+    let mut bytes = 0;
+    for (frame, header) in frames.iter().zip(headers) {
+        let payload_bytes = u64::from(frame.bytes_and_crc().0);
+        slices.push(IoSlice::new(header));
+        slices.extend(frame.parts().map(IoSlice::new));
+        let zeros = usize::try_from(padding(payload_bytes)).unwrap_or_default();
+        slices.push(IoSlice::new(ZEROS.get(..zeros).unwrap_or_default()));
+        bytes += frame_bytes(payload_bytes);
+    }
+    slices.retain(|slice| !slice.is_empty());
+    match write_all(&mut active.file, &mut slices) {
+        Ok(()) => {
+            active.end += bytes;
+            Ok(())
+        }
+        Err(error) => {
+            let failed = failure("write", &active.path, &error);
+            if let Err(error) = active.file.set_len(active.end) {
+                return Err(poisoned("cut off a failed write of", &active.path, &error));
+            }
+            Err(failed)
+        }
+    }
+}
+
+fn write_all(file: &mut Box<dyn DiskFile>, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    let mut left = slices;
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A full disk passes; any other failure means that nobody knows what is on it.
+fn failure(action: &str, path: &std::path::Path, error: &io::Error) -> JournalError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::NoSpace,
+        _ => poisoned(action, path, error),
+    }
+}
+
+fn poisoned(action: &str, path: &std::path::Path, error: &io::Error) -> JournalError {
+    JournalError::Poisoned(format!("cannot {action} {}: {error}", path.display()))
+}
+
+fn unix_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,233 @@
+//! After a crash: which seals are in the lake, which are staged whole, and which must be staged again from the journal.
+//!
+//! | a seal that was cut | is |
+//! |---|---|
+//! | staged, its files as its manifest says | published as it is |
+//! | staged, a file of it changed | staged again from the journal |
+//! | not staged, and in the lake | done |
+//! | not staged, and not in the lake | staged again from the journal, with the same number and the same rows |
+//!
+//! What no cut names was in the open buffer and goes there again ([`refill`]).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::queue::Seal;
+use super::stage::{StageError, stage};
+use super::staged::{StagedSeal, read_all};
+use crate::disk::Disk;
+use crate::journal::{CutRecord, Scan, ScanError, StoredBatch, replay};
+use crate::memory::{Budget, MemoryError};
+use crate::rows::{Rejections, Rows, batch_bytes};
+use crate::signal::{SealId, Table};
+
+/// Why the server cannot take up where the last run ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError<L> {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ScanError),
+    /// The folder of staged seals cannot be read.
+    #[error("cannot read the staged seals of the last run: {0}")]
+    Staged(io::Error),
+    /// A staged file is not as it was written, and the journal no longer has its rows.
+    #[error(
+        "seal {seal} was staged and its rows are nowhere else, but {source}; restore the file from a copy, or move the folder {} away to give the seal's {rows} rows up",
+        dir.display()
+    )]
+    StagedDamaged {
+        /// The seal's number.
+        seal: u64,
+        /// Its rows.
+        rows: u64,
+        /// Its folder.
+        dir: std::path::PathBuf,
+        /// What differs.
+        source: io::Error,
+    },
+    /// A seal cannot be staged again.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The lake does not say which seals it has.
+    #[error(transparent)]
+    Lake(L),
+}
+
+/// Where the last run ended.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// The seals that are staged, in order: to be published.
+    pub staged: Vec<StagedSeal>,
+    /// Seals among them that had to be staged again.
+    pub restaged: usize,
+    /// The journal's batches up to this one are in the lake.
+    pub published_through: u64,
+}
+
+/// Brings every seal that was cut to disk. `is_published` asks the lake.
+///
+/// # Errors
+/// [`RecoveryError`]; nothing is lost by it, the next start tries again.
+pub fn recover<L>(
+    disk: &dyn Disk,
+    scan: &Scan,
+    staged_dir: &Path,
+    mut is_published: impl FnMut(SealId) -> Result<bool, L>,
+) -> Result<Recovery, RecoveryError<L>> {
+    let found = read_all(disk, staged_dir).map_err(RecoveryError::Staged)?;
+    let mut staged: BTreeMap<SealId, StagedSeal> =
+        found.into_iter().map(|seal| (seal.id, seal)).collect();
+    let mut recovery = Recovery {
+        published_through: scan.before_first,
+        ..Recovery::default()
+    };
+    let mut before = scan.before_first;
+    let mut all_published = true;
+    for cut in scan
+        .cuts
+        .iter()
+        .filter(|cut| cut.through > scan.before_first)
+    {
+        let is_whole = match staged.get(&cut.seal) {
+            None => false,
+            Some(seal) => is_as_written(disk, seal)?,
+        };
+        if !is_whole {
+            if is_published(cut.seal).map_err(RecoveryError::Lake)? {
+                // A folder that is left was not removed any more.
+                staged.remove(&cut.seal);
+            } else {
+                let seal = read_seal(disk, scan, before, cut)?;
+                staged.insert(cut.seal, stage(disk, &seal, staged_dir)?);
+                recovery.restaged += 1;
+            }
+        }
+        all_published &= !staged.contains_key(&cut.seal);
+        if all_published {
+            recovery.published_through = cut.through;
+        }
+        before = cut.through;
+    }
+    check_others(disk, scan, &staged, is_published)?;
+    recovery.staged = staged.into_values().collect();
+    Ok(recovery)
+}
+
+/// Whether the files of a staged seal are as its manifest says.
+fn is_as_written<L>(disk: &dyn Disk, seal: &StagedSeal) -> Result<bool, RecoveryError<L>> {
+    match seal.check(disk) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(seal = seal.id.0, %error, "a staged seal changed on disk");
+            Ok(false)
+        }
+        Err(error) => Err(RecoveryError::Staged(error)),
+    }
+}
+
+/// Looks at the staged seals that the journal knows nothing of: there is no second chance for their rows.
+fn check_others<L>(
+    disk: &dyn Disk,
+    scan: &Scan,
+    staged: &BTreeMap<SealId, StagedSeal>,
+    mut is_published: impl FnMut(SealId) -> Result<bool, L>,
+) -> Result<(), RecoveryError<L>> {
+    let is_known = |seal: &StagedSeal| scan.cuts.iter().any(|cut| cut.seal == seal.id);
+    for seal in staged.values().filter(|seal| !is_known(seal)) {
+        match seal.check(disk) {
+            Ok(()) => {}
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                if !is_published(seal.id).map_err(RecoveryError::Lake)? {
+                    return Err(RecoveryError::StagedDamaged {
+                        seal: seal.id.0,
+                        rows: seal.rows(),
+                        dir: seal.dir.clone(),
+                        source,
+                    });
+                }
+            }
+            Err(error) => return Err(RecoveryError::Staged(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A seal's rows out of the journal: the batches behind `before`, up to the cut.
+fn read_seal(
+    disk: &dyn Disk,
+    scan: &Scan,
+    before: u64,
+    cut: &CutRecord,
+) -> Result<Seal, ScanError> {
+    let mut tables: [Vec<_>; Table::ALL.len()] = Default::default();
+    let take = |stored: StoredBatch| {
+        for (table, batch) in stored.batches {
+            if let Some(batches) = tables.get_mut(table.index()) {
+                batches.push(batch);
+            }
+        }
+        Ok::<(), ScanError>(())
+    };
+    replay(disk, scan, before + 1..=cut.through, take)?;
+    let tables = Table::ALL
+        .into_iter()
+        .zip(tables)
+        .filter(|(_, batches)| !batches.is_empty())
+        .collect();
+    Ok(Seal {
+        id: cut.seal,
+        cause: cut.cause,
+        tables,
+        opened_unix_ms: cut.opened_unix_ms,
+        sealed_unix_ms: cut.sealed_unix_ms,
+        journaled_through: cut.through,
+        // Before the first request is taken, the budget is nobody's.
+        reservation: None,
+    })
+}
+
+/// Gives the batches that were in the open buffer to `push`, with their sequence. Answers their rows.
+///
+/// Where `budget` is spent it waits for the sealer, which must run.
+///
+/// # Errors
+/// [`ScanError`] when the journal cannot be read.
+pub fn refill(
+    disk: &dyn Disk,
+    scan: &Scan,
+    budget: &Budget,
+    mut push: impl FnMut(Rows, u64),
+) -> Result<u64, ScanError> {
+    let mut count = 0;
+    replay(
+        disk,
+        scan,
+        scan.last_cut() + 1..=scan.last_sequence,
+        |stored| {
+            let bytes = stored.batches.iter().map(|(_, batch)| batch_bytes(batch));
+            let rows = Rows {
+                reservation: reserve(budget, bytes.sum()),
+                batches: stored.batches,
+                rejections: Rejections::default(),
+            };
+            count += rows.rows();
+            push(rows, stored.sequence);
+            Ok::<(), ScanError>(())
+        },
+    )?;
+    Ok(count)
+}
+
+/// Reserves memory, waiting for it where others have it. More than there is at all becomes all there is.
+fn reserve(budget: &Budget, bytes: u64) -> crate::memory::Reservation {
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+    let mut wanted = bytes;
+    loop {
+        match budget.reserve(wanted) {
+            Ok(reservation) => return reservation,
+            Err(MemoryError::NeverFits { limit }) => wanted = limit,
+            Err(MemoryError::Full { .. }) => std::thread::sleep(PAUSE),
+        }
+    }
+}
