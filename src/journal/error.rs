@@ -4,12 +4,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
+
 /// Why something was not journaled. All of it can be tried again later; none of it is the sender's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// Journal and staged files have the size they are allowed.
+    /// Journal and staged files have the size they are allowed. The same words each time, so that clients and logs can see
+    /// that it is the same trouble.
     #[error(
-        "the journal and the staged files take {used} of {max} bytes; rows are not reaching the lake, or raise --journal-max-bytes"
+        "the journal and the staged files take the {} they may take; rows do not reach the lake as fast as they come (`otlake status` says why), or raise --journal-max-bytes",
+        ByteSize(*max)
     )]
     Full {
         /// Bytes in use.

@@ -320,12 +320,10 @@ fn damage(reader: &SegmentReader, offset: u64, what: String) -> ScanError {
 }
 
 impl Scan {
-    /// The number that the next segment gets.
+    /// The number that the next segment gets: that of a torn one of which nothing is left, too.
     #[must_use]
     pub fn next_segment(&self) -> u64 {
-        let last = self.segments.last().map_or(0, |segment| segment.number);
-        let torn = self.torn.as_ref().and_then(|torn| number_of(&torn.path));
-        last.max(torn.unwrap_or(0)) + 1
+        self.segments.last().map_or(0, |segment| segment.number) + 1
     }
 
     /// The last batch that was cut; those behind it were in the open buffer.

@@ -146,11 +146,15 @@ impl Journal {
             segments: AtomicU64::new(store.segments()),
             bytes: AtomicU64::new(store.bytes()),
         });
+        let remembered = match shared.config.durability {
+            Durability::Memory => Box::new(Vec::new),
+            _ => hooks.remembered,
+        };
         let mut writer = Writer {
             shared: Arc::clone(&shared),
             store,
             deliver: hooks.deliver,
-            remembered: hooks.remembered,
+            remembered,
             cuts: scan
                 .cuts
                 .iter()
@@ -211,16 +215,20 @@ impl Journal {
 
     /// Notes that a request's answer cannot have reached its client; written with the next group, not synced for it.
     pub fn note_undelivered(&self, digest: Digest) {
-        let mut waiting = self.shared.lock();
-        waiting.note.undelivered.push(digest.to_bytes().to_vec());
-        self.shared.changed.notify_one();
+        self.note(|note| note.undelivered.push(digest.to_bytes().to_vec()));
     }
 
     /// Notes that the retry of a remembered request came.
     pub fn note_repeated(&self, digest: Digest) {
-        let mut waiting = self.shared.lock();
-        waiting.note.repeated.push(digest.to_bytes().to_vec());
-        self.shared.changed.notify_one();
+        self.note(|note| note.repeated.push(digest.to_bytes().to_vec()));
+    }
+
+    fn note(&self, add: impl FnOnce(&mut Note)) {
+        // What is in memory alone is gone after a crash: remembered then, a retry of it would be lost.
+        if self.shared.config.durability != Durability::Memory {
+            add(&mut self.shared.lock().note);
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Why nothing can be journaled now; `None` when it can.
@@ -578,7 +586,7 @@ impl Writer {
             && when + MOMENT <= now
         {
             self.answered.pop_front();
-            self.store.settled = through;
+            self.store.settled = self.store.settled.max(through);
         }
         let is_news = self.store.settled > self.store.settled_written;
         if is_idle && is_news && self.answered.is_empty() {
@@ -616,7 +624,7 @@ impl Writer {
     /// The stop was in order: every answer that was given was written before.
     fn end(&mut self) {
         if let Some((_, through)) = self.answered.back().copied() {
-            self.store.settled = through;
+            self.store.settled = self.store.settled.max(through);
         }
         if self.store.has_active() {
             let closed = self.write(&[NewFrame::empty(Kind::Close)]);
