@@ -39,9 +39,10 @@ use crate::receive::listener::{self, ConnectionLimits};
 use crate::receive::readiness::Readiness;
 use crate::receive::router;
 use crate::seal::ledger::unix_ms;
+use crate::seal::queue::SealQueue;
 use crate::seal::recovery::RecoveryError;
 use crate::server_file::{LakeFile, ServerFile};
-use crate::signal::Protocol;
+use crate::signal::{Durability, Protocol};
 use crate::telemetry::Counters;
 
 /// Connections that wait in the system's backlog.
@@ -49,6 +50,9 @@ const BACKLOG: i32 = 1024;
 
 /// Signals this soon after the first are the same wish: some senders signal the process and its group.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// While requests that wait for the lake end, a seal is cut this often.
+const CUT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +209,10 @@ impl Daemon {
         ));
         self.readiness.stop();
         self.stop_listening.send_replace(true);
+        // Requests that wait for the lake would else wait for their seal's age too.
+        let waits_for_lake = self.config.durability == Durability::Lake;
+        let cutting =
+            waits_for_lake.then(|| tokio::spawn(keep_cutting(Arc::clone(&self.pipeline.queue))));
         // Half of the time for the peers of both, so that the other half is left for the rows.
         let peers_until = tokio::time::Instant::now() + self.config.shutdown_grace / 2;
         for mut server in self.servers {
@@ -215,6 +223,9 @@ impl Daemon {
                 tracing::warn!("requests in flight did not end in time");
                 server.abort();
             }
+        }
+        if let Some(cutting) = cutting {
+            cutting.abort();
         }
         let ledger = Arc::clone(&self.pipeline.ledger);
         let pipeline = self.pipeline;
@@ -302,6 +313,14 @@ fn journal_status(
             remembered: 0,
         }
     })
+}
+
+/// Cuts a seal as soon as there are rows for one.
+async fn keep_cutting(queue: Arc<SealQueue>) {
+    loop {
+        queue.cut_now();
+        tokio::time::sleep(CUT_PAUSE).await;
+    }
 }
 
 /// Ends the process, in the middle of whatever it does, when a further signal comes.

@@ -6,8 +6,8 @@
 //! ## The way of the data
 //!
 //! ```text
-//!  receive  ->  decode  ->  rows  ->  answer
-//!                             \->  seal: open buffer -> cut -> stage (Parquet)  ->  lake: publish, maintain
+//!  receive  ->  decode  ->  rows  ->  journal (synced)  ->  answer
+//!                                         \->  seal: open buffer -> cut -> stage (Parquet)  ->  lake: publish, maintain
 //! ```
 //!
 //! | station | module | what it does |
@@ -15,6 +15,7 @@
 //! | receive | [`receive`] | sockets, limits, token, the protocols' own words |
 //! | decode | [`decode`] | bytes to rows; pure functions |
 //! | rows | [`rows`] | the tables' schemas, value rules and Arrow builders |
+//! | journal | [`journal`] | what is acknowledged is on disk: one sync for all that wait; after a crash it is read again |
 //! | seal | [`seal`] | the shared queue: buffer, cut, stage as Parquet, synced |
 //! | lake | [`lake`] | one DuckLake transaction a seal, with the seal's number inside it; merging and expiring between |
 //!
@@ -22,7 +23,7 @@
 //! flags, environment and file into one validated `Config`; [`daemon`] starts and stops everything in order; [`cli`] is
 //! what people type.
 //!
-//! Who may use whom: `signal, memory <- rows <- decode`; `rows <- seal <- lake`; `decode, seal <- receive`; everything
+//! Who may use whom: `signal, memory <- rows <- decode`; `rows <- journal <- seal <- lake`; `decode, journal, seal <- receive`; everything
 //! `<- daemon`. `decode` never sees tokio or files; `receive` and `lake` never see each other.
 //! `tests/architecture.rs` holds this.
 

@@ -42,6 +42,10 @@ pub enum Reason {
     RowsTooLarge,
     /// The memory budget is spent for now.
     MemoryFull,
+    /// Journal and staged files have the size they are allowed, or the disk is full.
+    DiskFull,
+    /// The journal cannot be written.
+    JournalFailed,
     /// The body cannot be parsed or decompressed.
     Malformed,
     /// The client went away inside the body.
@@ -69,6 +73,8 @@ impl Reason {
             Reason::BodyTooLarge => "body_too_large",
             Reason::RowsTooLarge => "rows_too_large",
             Reason::MemoryFull => "memory_full",
+            Reason::DiskFull => "disk_full",
+            Reason::JournalFailed => "journal_failed",
             Reason::Malformed => "malformed",
             Reason::Incomplete => "incomplete",
             Reason::Stopping => "stopping",

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::decode::DecodeError;
+use crate::journal::JournalError;
 use crate::memory::MemoryError;
 use crate::seal::queue::Closed;
 use crate::telemetry::Reason;
 
-/// How long a client should wait before it tries again, when memory is short or the server stops.
+/// How long a client should wait before it tries again, when memory or disk is short or the server stops.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request refused whole: nothing of it is kept.
@@ -46,7 +47,10 @@ impl Refusal {
     /// Whether the same request can succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.reason, Reason::MemoryFull | Reason::Stopping)
+        matches!(
+            self.reason,
+            Reason::MemoryFull | Reason::DiskFull | Reason::JournalFailed | Reason::Stopping
+        )
     }
 }
 
@@ -74,6 +78,22 @@ impl From<DecodeError> for Refusal {
         match error {
             DecodeError::Malformed(message) => Refusal::new(Reason::Malformed, message),
             DecodeError::Memory(error) => error.into(),
+        }
+    }
+}
+
+impl From<JournalError> for Refusal {
+    fn from(error: JournalError) -> Refusal {
+        match error {
+            JournalError::Full { .. } | JournalError::NoSpace => {
+                Refusal::new(Reason::DiskFull, error.to_string())
+            }
+            // The server's log has the file and the system's words; they are not the client's business.
+            JournalError::NoSegment(_) | JournalError::Poisoned(_) => Refusal::new(
+                Reason::JournalFailed,
+                "the server cannot write its journal; its log says why",
+            ),
+            JournalError::Closed => Refusal::new(Reason::Stopping, error.to_string()),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! | unsupported_media_type, unsupported_compression | UNIMPLEMENTED | 415 | no |
 //! | wrong_protocol | FAILED_PRECONDITION | 400 | no |
 //! | body_too_large, rows_too_large | RESOURCE_EXHAUSTED without RetryInfo | 413 | no |
-//! | memory_full, stopping | UNAVAILABLE with RetryInfo | 503 with Retry-After | yes |
+//! | memory_full, disk_full, journal_failed, stopping | UNAVAILABLE with RetryInfo | 503 with Retry-After | yes |
 //! | malformed | INVALID_ARGUMENT | 400 | no |
 //! | incomplete | CANCELLED | 400 | yes, no |
 //! | internal | INTERNAL | 500 | no |
@@ -41,7 +41,9 @@ pub fn code(reason: Reason) -> Code {
         | Reason::UnsupportedCompression => Code::Unimplemented,
         Reason::WrongProtocol => Code::FailedPrecondition,
         Reason::BodyTooLarge | Reason::RowsTooLarge => Code::ResourceExhausted,
-        Reason::MemoryFull | Reason::Stopping => Code::Unavailable,
+        Reason::MemoryFull | Reason::DiskFull | Reason::JournalFailed | Reason::Stopping => {
+            Code::Unavailable
+        }
         Reason::Malformed | Reason::Record(_) => Code::InvalidArgument,
         Reason::Incomplete => Code::Cancelled,
         Reason::Internal => Code::Internal,
@@ -58,7 +60,9 @@ fn http_code(reason: Reason) -> StatusCode {
             StatusCode::UNSUPPORTED_MEDIA_TYPE
         }
         Reason::BodyTooLarge | Reason::RowsTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::MemoryFull | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::MemoryFull | Reason::DiskFull | Reason::JournalFailed | Reason::Stopping => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Reason::WrongProtocol | Reason::Malformed | Reason::Record(_) | Reason::Incomplete => {
             StatusCode::BAD_REQUEST
         }
