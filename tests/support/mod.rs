@@ -1,6 +1,7 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
 pub mod arbitrary;
+pub mod crash_load;
 pub mod load;
 pub mod otlp;
 pub mod raw;
@@ -86,7 +87,6 @@ impl ServerBuilder {
         self
     }
 
-    #[allow(dead_code)]
     pub fn env(mut self, name: &str, value: &str) -> ServerBuilder {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -111,7 +111,8 @@ impl ServerBuilder {
         command
     }
 
-    pub fn start(self) -> Server {
+    /// Starts the process and waits for nothing.
+    pub fn spawn(&self) -> Child {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -120,13 +121,27 @@ impl ServerBuilder {
         let banner = fs::File::create(self.dir.path().join("banner")).unwrap();
         // A file of an earlier run says nothing about this one.
         let _ = ServerFile::remove(&data_dir(&self.dir));
-        let mut child = self
-            .command()
+        self.command()
             .stdin(Stdio::null())
             .stdout(banner)
             .stderr(log)
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Kills the process `after` its start, ready or not; answers whether it was, and the folder.
+    pub fn kill_in_start(self, after: Duration) -> (bool, TempDir) {
+        let mut child = self.spawn();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let was_ready = ServerFile::read(&data_dir(&self.dir)).is_some();
+        (was_ready, self.dir)
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub fn start(self) -> Server {
+        let mut child = self.spawn();
         let started = Instant::now();
         let file = loop {
             if let Some(file) = ServerFile::read(&data_dir(&self.dir)) {
@@ -199,9 +214,19 @@ impl Server {
     /// Asks the server to stop, and waits until it has.
     pub fn stop(mut self) -> (ExitStatus, TempDir) {
         self.signal(rustix::process::Signal::TERM);
-        let status = self.wait();
-        let dir = std::mem::replace(&mut self.dir, TempDir::new().unwrap());
-        (status, dir)
+        (self.wait(), self.into_dir())
+    }
+
+    /// Kills the server in the middle of whatever it does.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.into_dir()
+    }
+
+    /// The folder of a server that has ended.
+    fn into_dir(mut self) -> TempDir {
+        std::mem::replace(&mut self.dir, TempDir::new().unwrap())
     }
 
     /// Waits until the server has ended.
