@@ -4,6 +4,7 @@ pub mod arbitrary;
 pub mod crash_load;
 pub mod load;
 pub mod otlp;
+pub mod outage;
 pub mod raw;
 pub mod sample;
 pub mod telemetry;
@@ -239,6 +240,15 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// A line of `/proc/<pid>/status` that tells memory, such as `VmRSS`, bytes.
+    pub fn memory_bytes(&self, name: &str) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<usize>().unwrap() << 10
     }
 
     pub async fn channel(&self) -> Channel {
