@@ -16,6 +16,7 @@ mod auth;
 mod crash;
 mod decode;
 mod discovery;
+mod full_disk;
 mod golden;
 mod growth;
 mod lake_down;

@@ -101,6 +101,7 @@ struct Shared {
     padding_bytes: usize,
     next_request: AtomicI64,
     acknowledged: AtomicU64,
+    refused: AtomicU64,
     retried: AtomicU64,
 }
 
@@ -177,6 +178,11 @@ impl CrashLoad {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
+    /// Attempts refused so far.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
     /// Ends the senders: those that give up after the answer they wait for, those that retry once it is a success.
     pub async fn finish(self) -> Sent {
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -220,6 +226,7 @@ async fn send(
                 }
                 Answered::Refused(said) => {
                     *sent.refusals.entry(said).or_default() += 1;
+                    shared.refused.fetch_add(1, Ordering::Relaxed);
                 }
                 Answered::Nothing => sent.unanswered += 1,
             }

@@ -142,6 +142,13 @@ impl ServerBuilder {
 
     /// Starts the process and waits until it is ready.
     pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|(status, dir)| {
+            panic!("the server ended with {status}: {}", read_log(&dir))
+        })
+    }
+
+    /// The same; gives the folder back when the process ended instead.
+    pub fn try_start(self) -> Result<Server, (ExitStatus, TempDir)> {
         let mut child = self.spawn();
         let started = Instant::now();
         let file = loop {
@@ -149,17 +156,17 @@ impl ServerBuilder {
                 break file;
             }
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", read_log(&self.dir));
+                return Err((status, self.dir));
             }
             assert!(started.elapsed() < PATIENCE, "{}", read_log(&self.dir));
             std::thread::sleep(Duration::from_millis(5));
         };
-        Server {
+        Ok(Server {
             dir: self.dir,
             child,
             grpc: file.grpc,
             http: file.http,
-        }
+        })
     }
 }
 
@@ -178,7 +185,7 @@ pub fn data_dir(dir: &TempDir) -> PathBuf {
     dir.path().join("data")
 }
 
-fn read_log(dir: &TempDir) -> String {
+pub fn read_log(dir: &TempDir) -> String {
     fs::read_to_string(dir.path().join("log")).unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
 //! Disks and lakes that fail: a small disk of the test's own, a lake that is away, and how long.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,6 +54,7 @@ impl LakeAway {
 pub struct SmallDisk {
     dir: PathBuf,
     at: PathBuf,
+    ballast: PathBuf,
 }
 
 impl SmallDisk {
@@ -68,8 +69,24 @@ impl SmallDisk {
             &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"],
             &at,
         )?;
+        let ballast = at.join("ballast");
         let dir = dir.path().to_owned();
-        Ok(SmallDisk { dir, at })
+        Ok(SmallDisk { dir, at, ballast })
+    }
+
+    /// Fills the disk with a file, but for `left` bytes.
+    pub fn fill_up(&self, left: u64) {
+        let mut ballast = File::create(&self.ballast).unwrap();
+        let block = [0; 64 << 10];
+        while ballast.write_all(&block).is_ok() {}
+        let filled = ballast.metadata().unwrap().len();
+        assert!(filled > left, "the disk has only {filled} bytes free");
+        ballast.set_len(filled - left).unwrap();
+    }
+
+    /// Removes the file that fills the disk.
+    pub fn make_room(&self) {
+        fs::remove_file(&self.ballast).unwrap();
     }
 
     /// Makes the disk read-only once nobody has a file open for writing on it; or writable again.
