@@ -13,6 +13,7 @@ mod support;
 mod agents;
 mod architecture;
 mod auth;
+mod clock;
 mod crash;
 mod decode;
 mod discovery;

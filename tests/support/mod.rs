@@ -2,6 +2,7 @@
 
 pub mod arbitrary;
 pub mod crash_load;
+pub mod fake_clock;
 pub mod load;
 pub mod otlp;
 pub mod outage;
