@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use otlake::lake::{LakeReader, open_read_only};
 use otlake::proto::admin::{FlushRequest, StatusRequest, StatusResponse};
+use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::load::{Load, SEQ, Sent, logs};
-use crate::support::{PATIENCE, Server, ServerBuilder, eventually, lake_config};
+use crate::support::otlp::{kv, text};
+use crate::support::outage::{LakeAway, SmallDisk, outage_min, skip};
+use crate::support::{PATIENCE, Server, ServerBuilder, data_dir, eventually, lake_config};
 
 async fn status(server: &Server) -> StatusResponse {
     let status = server.admin().await.status(StatusRequest {}).await;
@@ -35,8 +38,17 @@ async fn health(server: &Server) -> [ServingStatus; 2] {
     told
 }
 
+/// How long the lake is away when outages have their full length.
+const FOLDER_OUTAGE: Duration = Duration::from_secs(60);
+const LOCK_OUTAGE: Duration = Duration::from_secs(30);
+
+/// What memory may grow by while the lake is away, however much is staged meanwhile: buffers of the sockets, of the
+/// Parquet writer, of attempts to publish.
+const GROWTH_BYTES_MAX: usize = 32 << 20;
+
 /// The lake is away and clients send: all that must be seen from outside while it lasts.
-async fn assert_degraded(server: &Server, load: &Load) {
+async fn assert_degraded(server: &Server, load: &Load, outage: Duration) {
+    let (started, resident) = (Instant::now(), server.memory_bytes("VmRSS"));
     eventually("trouble", async || {
         !status(server).await.degraded.is_empty()
     })
@@ -60,6 +72,27 @@ async fn assert_degraded(server: &Server, load: &Load) {
     assert!(!told.last_error.is_empty());
     assert!(told.degraded.contains(&told.last_error), "{told:?}");
     assert!(told.last_error_unix_ms >= told.started_unix_ms);
+
+    while started.elapsed() < outage_min(outage) {
+        let before = load.acknowledged();
+        eventually("more load", async || load.acknowledged() >= before + 100).await;
+        assert_eq!(server.get("/readyz").await.status, 503);
+        assert_memory_is_flat(server, resident);
+    }
+}
+
+fn assert_memory_is_flat(server: &Server, before: usize) {
+    let after = server.memory_bytes("VmRSS");
+    eprintln!(
+        "RSS {} -> {} MiB, peak {}",
+        before >> 20,
+        after >> 20,
+        server.memory_bytes("VmHWM") >> 20
+    );
+    assert!(
+        after < before + GROWTH_BYTES_MAX,
+        "memory grew from {before} to {after} bytes"
+    );
 }
 
 /// The lake is back: everything arrives, once and in the order of the seals, and the probes say that all is well.
@@ -71,6 +104,7 @@ async fn assert_recovered(server: &Server, load: Load) {
     let before = load.acknowledged();
     eventually("more load", async || load.acknowledged() >= before + 20).await;
     let sent = load.finish().await;
+    no_backlog(server).await;
     server.flush().await;
     assert_nothing_refused(&sent);
     sent.assert_exactly_once(&server.data_dir());
@@ -92,6 +126,20 @@ async fn assert_recovered(server: &Server, load: Load) {
     assert_eq!(staged.count(), 0);
 }
 
+/// Waits until the staged seals are published, for as long as they become fewer.
+async fn no_backlog(server: &Server) {
+    let mut least = u64::MAX;
+    while least > 0 {
+        eventually("a smaller backlog", async || {
+            let staged = status(server).await.staged_seals;
+            let is_smaller = staged < least;
+            least = staged.min(least);
+            is_smaller
+        })
+        .await;
+    }
+}
+
 fn assert_nothing_refused(sent: &Sent) {
     assert!(sent.statuses.is_empty(), "{:?}", sent.statuses);
     assert!(sent.http_refusals.is_empty(), "{:?}", sent.http_refusals);
@@ -100,7 +148,12 @@ fn assert_nothing_refused(sent: &Sent) {
 
 /// A server with a few seals in its lake, and clients that send.
 async fn under_load() -> (Server, Load) {
-    let server = Server::with(&["--seal-max-age", "50ms"]);
+    under_load_in(TempDir::new().unwrap()).await
+}
+
+async fn under_load_in(dir: TempDir) -> (Server, Load) {
+    let args = ["--seal-max-age", "50ms"];
+    let server = ServerBuilder::again(dir).args(&args).start();
     let load = Load::start(&server, 2, 1).await;
     eventually("a commit", async || {
         status(&server).await.committed_seals >= 2
@@ -125,13 +178,9 @@ fn swap(folder: &Path, away: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_folder_goes_and_comes_back() {
     let (server, load) = under_load().await;
-    let (lake, away) = (
-        server.data_dir().join("lake"),
-        server.data_dir().join("away"),
-    );
-    fs::rename(&lake, &away).unwrap();
-    assert_degraded(&server, &load).await;
-    put_back(&away, &lake);
+    let away = LakeAway::take(&server.data_dir());
+    assert_degraded(&server, &load, FOLDER_OUTAGE).await;
+    away.put_back();
     assert_recovered(&server, load).await;
 }
 
@@ -140,14 +189,11 @@ async fn the_folder_goes_and_comes_back() {
 #[tokio::test]
 async fn an_empty_folder_is_not_taken_for_the_lake() {
     let server = Server::start();
-    let (lake, away) = (
-        server.data_dir().join("lake"),
-        server.data_dir().join("away"),
-    );
+    let lake = server.data_dir().join("lake");
     let mut client = server.logs().await;
     client.export(logs("a", 0..10)).await.unwrap();
     server.flush().await;
-    fs::rename(&lake, &away).unwrap();
+    let away = LakeAway::take(&server.data_dir());
     fs::create_dir(&lake).unwrap();
     client.export(logs("a", 10..20)).await.unwrap();
     let request = FlushRequest { timeout_ms: 300 };
@@ -155,12 +201,12 @@ async fn an_empty_folder_is_not_taken_for_the_lake() {
     assert_eq!(refused.code(), Code::DeadlineExceeded);
     let said = refused.message();
     assert!(said.contains("put the folder back"), "{said}");
-    put_back(&away, &lake);
+    away.put_back();
     server.flush().await;
     assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 20);
 
     let (_, dir) = server.stop();
-    fs::rename(&lake, &away).unwrap();
+    let _away = LakeAway::take(&data_dir(&dir));
     fs::create_dir(&lake).unwrap();
     let again = ServerBuilder::again(dir);
     let output = again.command().output().unwrap();
@@ -168,16 +214,6 @@ async fn an_empty_folder_is_not_taken_for_the_lake() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("put the folder back"), "{said}");
     assert_eq!(fs::read_dir(&lake).unwrap().count(), 0);
-}
-
-/// Puts the lake's folder back in the place of what is there now, which must have no rows in it.
-fn put_back(away: &Path, lake: &Path) {
-    // A merge that was under way when the folder went may have made folders, never files that count.
-    let published = lake.join("main/otlp_logs");
-    let files = fs::read_dir(&published).map_or(0, Iterator::count);
-    assert_eq!(files, 0, "something was published into {published:?}");
-    let _ = fs::remove_dir_all(lake);
-    fs::rename(away, lake).unwrap();
 }
 
 /// Scenario: under load one table's folder turns into something that cannot be written, and back.
@@ -188,9 +224,62 @@ async fn a_tables_folder_refuses_and_heals() {
     let table = server.data_dir().join("lake/main/otlp_logs");
     let away = server.data_dir().join("away");
     swap(&table, &away);
-    assert_degraded(&server, &load).await;
+    assert_degraded(&server, &load, FOLDER_OUTAGE).await;
     swap(&table, &away);
     assert_recovered(&server, load).await;
+}
+
+/// Scenario: under load the file system of the lake's folder, another than the data folder's, turns read-only, and back.
+/// Guarantees: the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_lake_heals() {
+    let dir = TempDir::new().unwrap();
+    let disk = match SmallDisk::mount(&dir, "lake", 256) {
+        Ok(disk) => disk,
+        Err(why) => return skip("a_read_only_lake_heals", &why),
+    };
+    let (server, load) = under_load_in(dir).await;
+    eventually("no open file", async || disk.set_read_only(true).is_ok()).await;
+    assert_degraded(&server, &load, FOLDER_OUTAGE).await;
+    disk.set_read_only(false).unwrap();
+    assert_recovered(&server, load).await;
+}
+
+/// Scenario: the lake is away while four times as much as memory may grow by is received, in many seals.
+/// Guarantees: all of it is acknowledged and waits on disk, not in memory; then it is in the lake, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_flat_while_the_lake_is_away() {
+    let server = Server::with(&["--seal-max-age", "50ms", "--seal-target-bytes", "2MiB"]);
+    // What is grown once for all is grown while the lake is there.
+    send_mib(&server, 0..24).await;
+    server.flush().await;
+    let away = LakeAway::take(&server.data_dir());
+    let resident = server.memory_bytes("VmRSS");
+    let mib = 24..24 + 4 * i64::try_from(GROWTH_BYTES_MAX >> 20).unwrap();
+    send_mib(&server, mib.clone()).await;
+    eventually("staging", async || {
+        status(&server).await.buffered_bytes == 0
+    })
+    .await;
+    assert!(status(&server).await.staged_seals >= 20);
+    assert_memory_is_flat(&server, resident);
+    away.put_back();
+    server.flush().await;
+    let counts = format!("SELECT count(*), count(DISTINCT {SEQ}) FROM otlp_logs");
+    let all = mib.end.to_string();
+    assert_eq!(server.sql(&counts), [[all.clone(), all]]);
+}
+
+/// Sends one log of 1 MiB a number.
+async fn send_mib(server: &Server, seqs: std::ops::Range<i64>) {
+    let mut client = server.logs().await;
+    for seq in seqs {
+        let mut request = logs("a", [seq]);
+        let record = &mut request.resource_logs[0].scope_logs[0].log_records[0];
+        let padding = "padding ".repeat((1 << 20) / 8);
+        record.attributes.push(kv("padding", text(&padding)));
+        client.export(request).await.unwrap();
+    }
 }
 
 /// Scenario: under load the catalog's file is taken away and put back.
@@ -220,7 +309,7 @@ async fn the_catalog_goes_and_comes_back() {
 async fn a_locked_catalog_holds_up_nothing_but_publishing() {
     let (server, load) = under_load().await;
     let lock = CatalogLock::take(&server.data_dir());
-    assert_degraded(&server, &load).await;
+    assert_degraded(&server, &load, LOCK_OUTAGE).await;
     lock.release();
     assert_recovered(&server, load).await;
 }
@@ -252,7 +341,7 @@ async fn a_locked_catalog_does_not_hold_up_the_stop() {
     sent.assert_exactly_once(&server.data_dir());
 }
 
-/// The write lock of a SQLite catalog, held by a connection of this process.
+/// The write lock of a SQLite catalog, held by this process, which is not the server's.
 struct CatalogLock {
     connection: LakeReader,
 }

@@ -287,13 +287,7 @@ async fn rows_that_never_fit_are_not_to_be_sent_again() {
 
 /// The most memory the server has ever held, bytes.
 fn peak_bytes(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib << 10
+    server.memory_bytes("VmHWM")
 }
 
 /// 16 MiB of empty log records: two bytes each on the wire, hundreds as a row.

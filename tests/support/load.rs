@@ -50,7 +50,7 @@ fn resource(service: &str) -> Resource {
     }
 }
 
-fn unix_nano(seq: i64) -> u64 {
+pub fn unix_nano(seq: i64) -> u64 {
     FIRST_UNIX_NANO + u64::try_from(seq).unwrap() * 1_000_000_000
 }
 

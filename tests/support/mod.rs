@@ -1,8 +1,11 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
 pub mod arbitrary;
+pub mod crash_load;
+pub mod fake_clock;
 pub mod load;
 pub mod otlp;
+pub mod outage;
 pub mod raw;
 pub mod sample;
 pub mod telemetry;
@@ -86,7 +89,6 @@ impl ServerBuilder {
         self
     }
 
-    #[allow(dead_code)]
     pub fn env(mut self, name: &str, value: &str) -> ServerBuilder {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -111,7 +113,8 @@ impl ServerBuilder {
         command
     }
 
-    pub fn start(self) -> Server {
+    /// Starts the process and waits for nothing.
+    pub fn spawn(&self) -> Child {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -120,30 +123,51 @@ impl ServerBuilder {
         let banner = fs::File::create(self.dir.path().join("banner")).unwrap();
         // A file of an earlier run says nothing about this one.
         let _ = ServerFile::remove(&data_dir(&self.dir));
-        let mut child = self
-            .command()
+        self.command()
             .stdin(Stdio::null())
             .stdout(banner)
             .stderr(log)
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Kills the process `after` its start, ready or not; answers whether it was, and the folder.
+    pub fn kill_in_start(self, after: Duration) -> (bool, TempDir) {
+        let mut child = self.spawn();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let was_ready = ServerFile::read(&data_dir(&self.dir)).is_some();
+        (was_ready, self.dir)
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|(status, dir)| {
+            panic!("the server ended with {status}: {}", read_log(&dir))
+        })
+    }
+
+    /// The same; gives the folder back when the process ended instead.
+    pub fn try_start(self) -> Result<Server, (ExitStatus, TempDir)> {
+        let mut child = self.spawn();
         let started = Instant::now();
         let file = loop {
             if let Some(file) = ServerFile::read(&data_dir(&self.dir)) {
                 break file;
             }
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", read_log(&self.dir));
+                return Err((status, self.dir));
             }
             assert!(started.elapsed() < PATIENCE, "{}", read_log(&self.dir));
             std::thread::sleep(Duration::from_millis(5));
         };
-        Server {
+        Ok(Server {
             dir: self.dir,
             child,
             grpc: file.grpc,
             http: file.http,
-        }
+        })
     }
 }
 
@@ -162,7 +186,7 @@ pub fn data_dir(dir: &TempDir) -> PathBuf {
     dir.path().join("data")
 }
 
-fn read_log(dir: &TempDir) -> String {
+pub fn read_log(dir: &TempDir) -> String {
     fs::read_to_string(dir.path().join("log")).unwrap_or_default()
 }
 
@@ -199,9 +223,19 @@ impl Server {
     /// Asks the server to stop, and waits until it has.
     pub fn stop(mut self) -> (ExitStatus, TempDir) {
         self.signal(rustix::process::Signal::TERM);
-        let status = self.wait();
-        let dir = std::mem::replace(&mut self.dir, TempDir::new().unwrap());
-        (status, dir)
+        (self.wait(), self.into_dir())
+    }
+
+    /// Kills the server in the middle of whatever it does.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.into_dir()
+    }
+
+    /// The folder of a server that has ended.
+    fn into_dir(mut self) -> TempDir {
+        std::mem::replace(&mut self.dir, TempDir::new().unwrap())
     }
 
     /// Waits until the server has ended.
@@ -214,6 +248,15 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// A line of `/proc/<pid>/status` that tells memory, such as `VmRSS`, bytes.
+    pub fn memory_bytes(&self, name: &str) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<usize>().unwrap() << 10
     }
 
     pub async fn channel(&self) -> Channel {

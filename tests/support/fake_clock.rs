@@ -1,0 +1,65 @@
+//! A wall clock for one server alone, which can be set while it runs; the machine's is never touched.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::ServerBuilder;
+
+/// The clock: a library that the server is started with, and the file that it takes the difference from.
+pub struct FakeClock {
+    library: PathBuf,
+    offset_path: PathBuf,
+    offset: File,
+    _dir: TempDir,
+}
+
+impl FakeClock {
+    /// A clock that shows the real time.
+    ///
+    /// # Errors
+    /// Why this machine cannot have one.
+    pub fn new() -> Result<FakeClock, String> {
+        if !cfg!(target_os = "linux") {
+            return Err("LD_PRELOAD works on Linux only".to_owned());
+        }
+        let dir = TempDir::new().unwrap();
+        let (library, offset_path) = (dir.path().join("fake_clock.so"), dir.path().join("offset"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_clock.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .args([&library, &source])
+            .output()
+            .map_err(|error| format!("cc: {error}"))?;
+        assert!(
+            compiled.status.success(),
+            "{}",
+            String::from_utf8_lossy(&compiled.stderr)
+        );
+        let offset = File::create(&offset_path).unwrap();
+        let clock = FakeClock {
+            library,
+            offset_path,
+            offset,
+            _dir: dir,
+        };
+        clock.set(0);
+        Ok(clock)
+    }
+
+    /// The server will go by this clock.
+    pub fn give_to(&self, server: ServerBuilder) -> ServerBuilder {
+        server
+            .env("LD_PRELOAD", self.library.to_str().unwrap())
+            .env("FAKE_CLOCK", self.offset_path.to_str().unwrap())
+    }
+
+    /// Sets the clock to so many seconds after the real time, at once.
+    pub fn set(&self, seconds: i64) {
+        // In place: the server has the file mapped.
+        self.offset.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+    }
+}
