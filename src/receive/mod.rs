@@ -15,5 +15,6 @@ pub mod intake;
 pub mod listener;
 pub mod readiness;
 pub mod refusal;
+pub mod retries;
 pub mod router;
 pub mod status;
