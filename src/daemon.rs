@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
+use twox_hash::XxHash3_64;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -33,13 +34,14 @@ use crate::receive::auth::Gate;
 use crate::receive::intake::Intake;
 use crate::receive::listener::{self, ConnectionLimits};
 use crate::receive::readiness::Readiness;
+use crate::receive::retries::{DEDUP_WINDOW, Retries};
 use crate::receive::router;
 use crate::seal::ledger::{Ledger, unix_ms};
 use crate::seal::queue::{SealLimits, SealQueue, SealSequence};
 use crate::seal::sealer::Sealer;
 use crate::seal::staged;
 use crate::server_file::{LakeFile, ServerFile};
-use crate::signal::{Protocol, SealId};
+use crate::signal::{Protocol, SealId, WriterId};
 use crate::telemetry::Counters;
 
 /// Connections that wait in the system's backlog.
@@ -147,7 +149,8 @@ impl Daemon {
         let (stop_listening, stop) = watch::channel(false);
         let serve = |socket, router| {
             let (connections, stop) = (connections.clone(), stop.clone());
-            tokio::spawn(listener::serve(socket, router, connections, stop))
+            let retries = Arc::clone(&pipeline.retries);
+            tokio::spawn(listener::serve(socket, router, retries, connections, stop))
         };
         let [grpc, http] = sockets;
         let servers = [serve(grpc, grpc_router), serve(http, http_router)];
@@ -228,8 +231,9 @@ impl Daemon {
     }
 }
 
-/// Everything behind the receivers: the seal queue and the threads that bring its rows into the lake.
+/// Everything behind the receivers: what is remembered of requests, the seal queue and the threads that bring its rows into the lake.
 struct Pipeline {
+    retries: Arc<Retries>,
     queue: Arc<SealQueue>,
     ledger: Arc<Ledger>,
     sealer: Sealer,
@@ -279,6 +283,7 @@ impl Pipeline {
             move |seal| publish.push(seal),
         )?;
         Ok(Pipeline {
+            retries: retries(data_dir.writer()),
             queue,
             ledger,
             sealer,
@@ -303,6 +308,12 @@ impl Pipeline {
     }
 }
 
+/// What is remembered of requests whose answer was lost, by digests that are this data folder's own.
+fn retries(writer: &WriterId) -> Arc<Retries> {
+    let seed = XxHash3_64::oneshot(writer.0.as_bytes());
+    Retries::new(DEDUP_WINDOW, seed, Box::new(|_| {}))
+}
+
 /// What the two listeners serve: gRPC, then HTTP.
 fn routers(
     config: &Config,
@@ -318,7 +329,8 @@ fn routers(
     let intake = Intake::new(
         budget.clone(),
         Arc::clone(&counters),
-        Arc::clone(&pipeline.queue),
+        Arc::clone(&pipeline.queue) as _,
+        Arc::clone(&pipeline.retries),
         config.max_body_bytes,
     );
     let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
