@@ -177,43 +177,40 @@ impl Retries {
 
     /// Remembers requests that are kept and whose answer did not arrive.
     pub(super) fn undelivered(&self, digests: &[Digest]) {
-        let expires = Instant::now() + self.window;
-        self.insert(digests, expires);
         self.tell(digests);
+        self.insert(digests, Instant::now() + self.window);
     }
 
     /// The answer to a request is dropped. `outcome` ends the wait for it and says whether the request was kept, if that
     /// is decided; it is called under the lock.
     fn give_up(&self, digest: Digest, outcome: impl FnOnce() -> Option<bool>) {
-        let expires = Instant::now() + self.window;
-        let forgotten = self.change(|remembered| match outcome() {
-            Some(true) => Some(remembered.remember(digest, expires)),
-            Some(false) => None,
-            None => {
+        let is_kept = self.change(|remembered| {
+            let is_kept = outcome();
+            if is_kept != Some(false) {
                 remembered.add_undecided(digest);
-                None
             }
+            is_kept
         });
-        self.count_kept(digest, forgotten);
+        if is_kept == Some(true) {
+            self.decide(digest, true);
+        }
     }
 
     /// It is decided whether a request that has lost its client is kept.
     fn decide(&self, digest: Digest, is_kept: bool) {
+        if is_kept {
+            self.tell(&[digest]);
+        }
         let expires = Instant::now() + self.window;
         let forgotten = self.change(|remembered| {
             remembered.remove_undecided(digest);
-            is_kept.then(|| remembered.remember(digest, expires))
+            match is_kept {
+                true => remembered.remember(digest, expires),
+                false => 0,
+            }
         });
         self.decided.notify_waiters();
-        self.count_kept(digest, forgotten);
-    }
-
-    /// What is left to do without the lock when a request was remembered, and for it others forgotten.
-    fn count_kept(&self, digest: Digest, forgotten: Option<u64>) {
-        if let Some(forgotten) = forgotten {
-            self.count_forgotten(forgotten);
-            self.tell(&[digest]);
-        }
+        self.count_forgotten(forgotten);
     }
 
     fn insert(&self, digests: &[Digest], expires: Instant) {
@@ -226,6 +223,7 @@ impl Retries {
         self.count_forgotten(forgotten);
     }
 
+    /// Tells that requests will be remembered: before a retry can find them, so that its own news comes after.
     fn tell(&self, digests: &[Digest]) {
         for digest in digests {
             (self.on_remember)(*digest);

@@ -251,7 +251,8 @@ fn what_is_remembered_is_bounded() {
 }
 
 /// Scenario: requests are remembered in every way, one of them by the recovery, for longer than the window.
-/// Guarantees: the hook hears of each but the recovered one, outside of the lock; the window is the limit.
+/// Guarantees: the hook hears of each but the recovered one, before a retry can find it and outside of the lock; the
+/// window is the limit.
 #[test]
 fn whoever_writes_it_down_is_told_of_each_new_memory() {
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -276,7 +277,7 @@ fn whoever_writes_it_down_is_told_of_each_new_memory() {
     drop(answer);
     assert_eq!(
         *told.lock().unwrap(),
-        [(digest(1), 2), (digest(2), 3), (digest(3), 4)]
+        [(digest(1), 1), (digest(2), 2), (digest(3), 3)]
     );
     *inner.lock().unwrap() = None;
 }
