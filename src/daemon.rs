@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
+use twox_hash::XxHash3_64;
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -33,13 +34,14 @@ use crate::receive::auth::Gate;
 use crate::receive::intake::Intake;
 use crate::receive::listener::{self, ConnectionLimits};
 use crate::receive::readiness::Readiness;
+use crate::receive::retries::{DEDUP_WINDOW, Retries};
 use crate::receive::router;
 use crate::seal::ledger::{Ledger, unix_ms};
 use crate::seal::queue::{SealLimits, SealQueue, SealSequence};
 use crate::seal::sealer::Sealer;
 use crate::seal::staged;
 use crate::server_file::{LakeFile, ServerFile};
-use crate::signal::{Protocol, SealId};
+use crate::signal::{Protocol, SealId, WriterId};
 use crate::telemetry::Counters;
 
 /// Connections that wait in the system's backlog.
@@ -132,11 +134,13 @@ impl Daemon {
             open: Arc::new(AtomicUsize::new(0)),
             max_concurrent_streams: config.max_concurrent_streams,
         };
+        let retries = retries(data_dir.writer());
         let [grpc_router, http_router] = routers(
             &config,
             &data_dir,
             addresses,
             &pipeline,
+            &retries,
             &readiness,
             &connections,
             &stop_requested,
@@ -147,7 +151,8 @@ impl Daemon {
         let (stop_listening, stop) = watch::channel(false);
         let serve = |socket, router| {
             let (connections, stop) = (connections.clone(), stop.clone());
-            tokio::spawn(listener::serve(socket, router, connections, stop))
+            let retries = Arc::clone(&retries);
+            tokio::spawn(listener::serve(socket, router, retries, connections, stop))
         };
         let [grpc, http] = sockets;
         let servers = [serve(grpc, grpc_router), serve(http, http_router)];
@@ -303,12 +308,19 @@ impl Pipeline {
     }
 }
 
+/// What is remembered of requests whose answer was lost, by digests that are this data folder's own.
+fn retries(writer: &WriterId) -> Arc<Retries> {
+    let seed = XxHash3_64::oneshot(writer.0.as_bytes());
+    Retries::new(DEDUP_WINDOW, seed, Box::new(|_| {}))
+}
+
 /// What the two listeners serve: gRPC, then HTTP.
 fn routers(
     config: &Config,
     data_dir: &DataDir,
     addresses: Addresses,
     pipeline: &Pipeline,
+    retries: &Arc<Retries>,
     readiness: &Arc<Readiness>,
     connections: &ConnectionLimits,
     stop_requested: &Arc<Notify>,
@@ -318,7 +330,8 @@ fn routers(
     let intake = Intake::new(
         budget.clone(),
         Arc::clone(&counters),
-        Arc::clone(&pipeline.queue),
+        Arc::clone(&pipeline.queue) as _,
+        Arc::clone(retries),
         config.max_body_bytes,
     );
     let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());

@@ -100,6 +100,8 @@ pub struct Accepted {
     pub refused_requests: u64,
     /// Records refused alone.
     pub refused_rows: u64,
+    /// Retries of remembered requests: answered as success, not stored again and not among `requests`.
+    pub repeated: u64,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ struct AcceptedCounters {
     requests: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
+    repeated: AtomicU64,
 }
 
 /// How often something was refused for one reason.
@@ -160,6 +163,12 @@ impl Counters {
         }
     }
 
+    /// Counts a retry of a remembered request, which is answered as success and not stored again.
+    pub fn repeat(&self, signal: Signal, protocol: Protocol) {
+        let counters = &self.accepted[signal as usize][protocol as usize];
+        counters.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts and logs a request refused whole.
     pub fn refuse_request(&self, key: RefusalKey, message: &str, client: &Client) {
         let refused = Refused {
@@ -206,6 +215,7 @@ impl Counters {
             requests: counters.requests.load(Ordering::Relaxed),
             rows: counters.rows.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
+            repeated: counters.repeated.load(Ordering::Relaxed),
             ..Accepted::default()
         };
         for ((of, over, _), refused) in self.refused() {

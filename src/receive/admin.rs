@@ -168,6 +168,7 @@ impl AdminService {
                     accepted_bytes: accepted.bytes,
                     refused_requests: accepted.refused_requests,
                     refused_rows: accepted.refused_rows,
+                    repeated_requests: accepted.repeated,
                 });
             }
         }

@@ -1,6 +1,7 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
 pub mod arbitrary;
+pub mod frames;
 pub mod load;
 pub mod otlp;
 pub mod raw;

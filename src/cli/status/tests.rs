@@ -27,6 +27,7 @@ fn example() -> StatusResponse {
             accepted_bytes: 3 << 20,
             refused_requests: 0,
             refused_rows: 2,
+            repeated_requests: 0,
         }],
         refusals: vec![Refusal {
             signal: "logs".to_owned(),

@@ -8,6 +8,7 @@
 //! dropped, and whenever: the request is remembered exactly when its rows were kept.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
@@ -53,6 +54,9 @@ pub struct Delivery {
 /// Both ends of a request.
 pub(super) fn pair<E>(retries: &Arc<Retries>, digest: Option<Digest>) -> (Committer<E>, Answer<E>) {
     let (sender, receiver) = oneshot::channel();
+    if let Some(digest) = digest {
+        retries.waiting(digest).fetch_add(1, Ordering::Relaxed);
+    }
     let committer = Committer {
         sender: Some(sender),
         digest,
@@ -104,6 +108,9 @@ impl<E> Answer<E> {
         let outcome = (&mut self.receiver).await;
         // From here on the delivery answers for the digest.
         let digest = self.digest.take();
+        if let Some(digest) = digest {
+            self.retries.waiting(digest).fetch_sub(1, Ordering::Relaxed);
+        }
         match outcome {
             Ok(outcome) => outcome.map(|()| Delivery::new(&self.retries, digest)),
             // A committer is never dropped without a word.
@@ -122,6 +129,7 @@ impl<E> Drop for Answer<E> {
             self.receiver.close();
             self.receiver.try_recv().ok().map(|outcome| outcome.is_ok())
         });
+        self.retries.waiting(digest).fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -20,7 +20,7 @@ mod remembered;
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ pub const DEDUP_WINDOW: Duration = Duration::from_secs(300);
 
 /// How many requests are remembered at most: some 10 MB.
 pub const REMEMBERED_MAX: usize = 65_536;
+
+/// Counters of the requests that wait for their outcome: enough that unequal requests seldom share one.
+const WAITING_COUNTERS: usize = 1024;
 
 /// How often it is logged that requests were forgotten before their time.
 const FORGOTTEN_LOG_INTERVAL: Duration = Duration::from_secs(5);
@@ -57,6 +60,8 @@ pub struct Retries {
     on_remember: OnRemember,
     /// Whether anything is remembered or undecided: spares nearly every request the lock. Written under the lock.
     knows_any: AtomicBool,
+    /// Requests whose answer waits for the outcome, counted by a part of their digest.
+    waiting: [AtomicU32; WAITING_COUNTERS],
     state: Mutex<State>,
     /// Told whenever something undecided is decided.
     decided: Notify,
@@ -80,6 +85,7 @@ impl Retries {
             seed,
             on_remember,
             knows_any: AtomicBool::new(false),
+            waiting: [const { AtomicU32::new(0) }; WAITING_COUNTERS],
             state: Mutex::default(),
             decided: Notify::new(),
             forgotten: AtomicU64::new(0),
@@ -112,6 +118,11 @@ impl Retries {
     /// While a request with the same bytes has lost its client and is not decided yet, this waits for the decision: as
     /// long as that request would have waited for its answer.
     pub async fn take(self: &Arc<Self>, digest: Digest) -> Option<Delivery> {
+        // The client may have gone away and come back at once, on one connection even: then both news are here, and the
+        // task that drops the first answer is to run before this one.
+        if self.waiting(digest).load(Ordering::Acquire) > 0 {
+            for _ in 0..16 { tokio::task::yield_now().await; }
+        }
         loop {
             if !self.knows_any.load(Ordering::Acquire) {
                 return None;
@@ -212,6 +223,13 @@ impl Retries {
         for digest in digests {
             (self.on_remember)(*digest);
         }
+    }
+
+    /// Counts the requests that wait for their outcome, with this digest and a few others.
+    fn waiting(&self, digest: Digest) -> &AtomicU32 {
+        let Digest([first, second, ..]) = digest;
+        let place = usize::from(u16::from_le_bytes([first, second]));
+        &self.waiting[place % WAITING_COUNTERS]
     }
 
     fn count_forgotten(&self, count: u64) {
