@@ -33,7 +33,8 @@ use crate::journal::ScanError;
 use crate::lake::LakeError;
 use crate::receive::admin::{AdminService, Identity, JournalStatus};
 use crate::receive::auth::Gate;
-use crate::receive::intake::Intake;
+use crate::receive::intake::{Intake, Keep};
+use crate::receive::keep::{JournalKeep, MemoryKeep};
 use crate::receive::listener::{self, ConnectionLimits};
 use crate::receive::readiness::Readiness;
 use crate::receive::router;
@@ -134,7 +135,7 @@ impl Daemon {
             grpc: sockets[0].local_addr()?,
             http: sockets[1].local_addr()?,
         };
-        let pipeline = Pipeline::start(&config, &data_dir, Vec::new, |_| {}).await?;
+        let pipeline = Pipeline::start(&config, &data_dir).await?;
         let readiness = Readiness::new(Arc::clone(&pipeline.ledger), Arc::clone(&pipeline.journal));
         let stop_requested = Arc::new(Notify::new());
         let connections = ConnectionLimits {
@@ -157,7 +158,8 @@ impl Daemon {
         let (stop_listening, stop) = watch::channel(false);
         let serve = |socket, router| {
             let (connections, stop) = (connections.clone(), stop.clone());
-            tokio::spawn(listener::serve(socket, router, connections, stop))
+            let retries = Arc::clone(&pipeline.retries);
+            tokio::spawn(listener::serve(socket, router, retries, connections, stop))
         };
         let [grpc, http] = sockets;
         let servers = [serve(grpc, grpc_router), serve(http, http_router)];
@@ -260,7 +262,8 @@ fn routers(
     let intake = Intake::new(
         pipeline.budget.clone(),
         Arc::clone(&counters),
-        Arc::clone(&pipeline.queue),
+        keep(config, pipeline),
+        Arc::clone(&pipeline.retries),
         config.max_body_bytes,
     );
     let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
@@ -290,13 +293,28 @@ fn routers(
     Ok([grpc, http])
 }
 
+/// Where the rows of accepted requests go.
+fn keep(config: &Config, pipeline: &Pipeline) -> Arc<dyn Keep> {
+    let journal = Arc::clone(&pipeline.journal);
+    match config.durability {
+        Durability::Memory => Arc::new(MemoryKeep {
+            queue: Arc::clone(&pipeline.queue),
+            journal,
+        }),
+        Durability::Journal | Durability::Lake => {
+            let committed = pipeline.ledger.watch_committed();
+            Arc::new(JournalKeep::new(journal, config.durability, committed))
+        }
+    }
+}
+
 /// What `otlake status` tells of the journal.
 fn journal_status(
     config: &Config,
     pipeline: &Pipeline,
 ) -> Arc<dyn Fn() -> JournalStatus + Send + Sync> {
     let (durability, disk_bytes_max) = (config.durability, config.journal_max_bytes);
-    let journal = Arc::clone(&pipeline.journal);
+    let (journal, retries) = (Arc::clone(&pipeline.journal), Arc::clone(&pipeline.retries));
     Arc::new(move || {
         let stats = journal.stats();
         JournalStatus {
@@ -306,7 +324,7 @@ fn journal_status(
             journal_segments: stats.segments,
             requests: stats.requests,
             syncs: stats.syncs,
-            remembered: 0,
+            remembered: retries.len() as u64,
         }
     })
 }

@@ -1,17 +1,20 @@
 //! Everything behind the receivers: the journal, the seal queue, and the threads that bring its rows into the lake.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use twox_hash::XxHash3_64;
 
 use super::{Farewell, StartError};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::disk::{Disk, RealDisk};
 use crate::journal::scan::cut_torn;
-use crate::journal::{Digest, Hooks, Journal, JournalConfig, JournalError, Scan, scan};
+use crate::journal::{Hooks, Journal, JournalConfig, JournalError, Scan, scan};
 use crate::lake::{Lake, LakeConfig, PublishQueue, Publisher};
 use crate::memory::Budget;
+use crate::receive::retries::{Change, Retries};
 use crate::seal::ledger::Ledger;
 use crate::seal::queue::{SealLimits, SealQueue, SealSequence};
 use crate::seal::recovery::{Recovery, recover, refill};
@@ -27,6 +30,7 @@ const SEGMENTS_MIN: u64 = 16;
 /// The running stations, and what they share.
 pub(super) struct Pipeline {
     pub(super) budget: Budget,
+    pub(super) retries: Arc<Retries>,
     pub(super) journal: Arc<Journal>,
     pub(super) queue: Arc<SealQueue>,
     pub(super) ledger: Arc<Ledger>,
@@ -45,12 +49,7 @@ struct Found {
 impl Pipeline {
     /// Opens the lake, takes up what the last run left, and starts the threads. When it returns, every row that was
     /// acknowledged is in the lake, staged, or in the open buffer.
-    pub(super) async fn start(
-        config: &Config,
-        data_dir: &DataDir,
-        remembered: impl Fn() -> Vec<(Digest, Duration)> + Send + 'static,
-        on_recovered: impl FnOnce(&Scan),
-    ) -> Result<Pipeline, StartError> {
+    pub(super) async fn start(config: &Config, data_dir: &DataDir) -> Result<Pipeline, StartError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let found = {
             let (disk, lake_config) = (Arc::clone(&disk), config.lake.clone());
@@ -68,7 +67,8 @@ impl Pipeline {
             scan,
             recovery,
         } = found;
-        on_recovered(&scan);
+        let noted = Arc::new(OnceLock::new());
+        let retries = retries(config, data_dir.writer(), &scan, &noted);
         let last_staged = recovery.staged.last().map_or(SealId(0), |seal| seal.id);
         let last_cut = scan.cuts.last().map_or(SealId(0), |cut| cut.seal);
         let sequence = SealSequence::open(&disk, &data_dir.seal_sequence(), last_staged)?;
@@ -88,8 +88,10 @@ impl Pipeline {
             journal_config(config, data_dir),
             &scan,
             recovery.published_through,
-            hooks(&queue, &ledger, remembered),
+            hooks(&queue, &ledger, &retries),
         )?;
+        // Nothing was remembered before that the journal does not know.
+        let _ = noted.set(Arc::downgrade(&journal));
         tokio::spawn(tell_published(Arc::clone(&ledger), Arc::clone(&journal)));
         let publisher = Publisher::spawn(
             config.lake.clone(),
@@ -109,6 +111,7 @@ impl Pipeline {
         })?;
         let pipeline = Pipeline {
             budget: Budget::new(config.max_buffered_bytes),
+            retries,
             journal,
             queue,
             ledger,
@@ -209,17 +212,39 @@ fn journal_config(config: &Config, data_dir: &DataDir) -> JournalConfig {
     }
 }
 
-fn hooks(
-    queue: &Arc<SealQueue>,
-    ledger: &Arc<Ledger>,
-    remembered: impl Fn() -> Vec<(Digest, Duration)> + Send + 'static,
-) -> Hooks {
+fn hooks(queue: &Arc<SealQueue>, ledger: &Arc<Ledger>, retries: &Arc<Retries>) -> Hooks {
     let (queue, ledger) = (Arc::clone(queue), Arc::clone(ledger));
+    let retries = Arc::clone(retries);
     Hooks {
         deliver: Box::new(move |rows, sequence| queue.push(rows, sequence).ok()),
         staged_bytes: Box::new(move || ledger.staged_bytes()),
-        remembered: Box::new(remembered),
+        remembered: Box::new(move || retries.remembered()),
     }
+}
+
+/// The requests that are remembered, by digests that are this data folder's own; those of the last run too.
+fn retries(
+    config: &Config,
+    writer: &WriterId,
+    scan: &Scan,
+    journal: &Arc<OnceLock<Weak<Journal>>>,
+) -> Arc<Retries> {
+    let journal = Arc::clone(journal);
+    let note = move |change| {
+        let Some(journal) = journal.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        match change {
+            Change::Remembered(digest) => journal.note_undelivered(digest),
+            Change::Repeated(digest) => journal.note_repeated(digest),
+        }
+    };
+    let seed = XxHash3_64::oneshot(writer.0.as_bytes());
+    let retries = Retries::new(config.dedup_window, seed, Box::new(note));
+    for (digest, left) in &scan.remembered {
+        retries.remember(*digest, left.unwrap_or(config.dedup_window));
+    }
+    retries
 }
 
 /// Tells the journal which seals it need not keep any more. Ends with the runtime.

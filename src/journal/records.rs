@@ -77,9 +77,18 @@ pub struct Part {
     /// Its rows.
     #[prost(uint64, tag = "2")]
     pub rows: u64,
-    /// The length of its encapsulated Arrow IPC message, bytes.
+    /// The length of the encapsulated Arrow IPC message with the columns that are written out, bytes.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
+    /// Which of the segment's columns these are, by their place; one at least.
+    #[prost(uint32, repeated, tag = "4")]
+    pub columns: Vec<u32>,
+    /// The length of the message after it, with one row of the columns that have the same value in every row, bytes.
+    #[prost(uint64, tag = "5")]
+    pub constant_bytes: u64,
+    /// Which columns those are. All others are null in every row.
+    #[prost(uint32, repeated, tag = "6")]
+    pub constant_columns: Vec<u32>,
 }
 
 /// A seal was cut.

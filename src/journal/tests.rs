@@ -122,6 +122,27 @@ fn what_is_written_is_found_again() {
     journal.finish();
 }
 
+/// Scenario: requests with columns that are null, that have one value, that have two, in every row or in some.
+/// Guarantees: what is left out comes back, and takes no room: a row of a large request less than its own text twice.
+#[test]
+fn columns_that_repeat_are_written_once() {
+    let rows = rows(0..1000);
+    let encoded = batch::encode(&rows.batches, None).unwrap();
+    let text = "a text that is longer than a view holds, number 999".len() as u64;
+    assert!(encoded.bytes() < 1000 * 2 * text, "{}", encoded.bytes());
+
+    let dir = TempDir::new().unwrap();
+    let (journal, _, _) = start(&dir, 1 << 20);
+    for count in [1, 2, 3] {
+        append(&journal, 0..count, 1).unwrap();
+    }
+    journal.finish();
+    let scan = scan(&RealDisk, dir.path()).unwrap();
+    for (count, (_, batches)) in (1..).zip(found(&scan)) {
+        assert_eq!(batches, self::rows(0..count).batches);
+    }
+}
+
 /// Scenario: everything is published and the journal ends in order; then it begins again.
 /// Guarantees: segments that nothing needs are gone, sequences go on, nothing is remembered but what the hook names.
 #[test]

@@ -19,8 +19,9 @@ use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
 use tower::Service;
 
+use super::answer::WayBack;
 use super::body::{self, Compression};
-use super::intake::{Export, Intake};
+use super::intake::{Accepted, Export, Intake};
 use super::refusal::Refusal;
 use super::status::{self, ExportResponse};
 use crate::decode::Encoding;
@@ -114,6 +115,7 @@ impl Service<Request<Body>> for ExportService {
 
 async fn export(signal: Signal, intake: &Arc<Intake>, request: Request<Body>) -> Response {
     let client = client(&request);
+    let way_back = WayBack::of(&request);
     intake.wait_for_memory().await;
     let outcome = match read_message(request, intake).await {
         Ok((body, body_reservation)) => {
@@ -133,7 +135,13 @@ async fn export(signal: Signal, intake: &Arc<Intake>, request: Request<Body>) ->
         }
     };
     match outcome {
-        Ok(rejections) => accepted(&ExportResponse::new(signal, &rejections)),
+        Ok(Accepted {
+            rejections,
+            delivery,
+        }) => {
+            let response = accepted(&ExportResponse::new(signal, &rejections));
+            way_back.watch(response, delivery)
+        }
         Err(refusal) => refused(&refusal),
     }
 }

@@ -11,9 +11,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
+use super::answer::WayBack;
 use super::body::{self, Compression};
 use super::grpc::client;
-use super::intake::{Export, Intake};
+use super::intake::{Accepted, Export, Intake};
 use super::readiness::Readiness;
 use super::refusal::Refusal;
 use super::status;
@@ -66,6 +67,7 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
 
 async fn export(signal: Signal, intake: Arc<Intake>, request: Request<Body>) -> Response {
     let client = client(&request);
+    let way_back = WayBack::of(&request);
     let encoding = match encoding(request.headers()) {
         Ok(encoding) => encoding,
         Err(refusal) => {
@@ -97,7 +99,13 @@ async fn export(signal: Signal, intake: Arc<Intake>, request: Request<Body>) -> 
         client,
     };
     match intake.accept(export).await {
-        Ok(rejections) => status::accepted_http(signal, encoding, &rejections),
+        Ok(Accepted {
+            rejections,
+            delivery,
+        }) => {
+            let response = status::accepted_http(signal, encoding, &rejections);
+            way_back.watch(response, delivery)
+        }
         Err(refusal) => status::to_http(&refusal, encoding),
     }
 }

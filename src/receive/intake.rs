@@ -1,9 +1,10 @@
 //! The intake: where every protocol's requests become rows and enter the seal queue.
 //!
 //! ```text
-//! body (admitted by bytes) -> decode -> [journal] -> seal queue -> answer
+//! body (admitted by bytes) -> decode -> retry? -> keep: journal, seal queue -> answer
 //! ```
-//! The journal is to come: its append takes that place between decode and queue, and a request will be answered after it.
+//! Where rows are kept is a [`Keep`]; a request is answered when it has finished the request's [`Receipt`]. Whether the
+//! client is still there then makes no difference to the rows: they are kept once, and a retry of them is only answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,10 +13,11 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::refusal::Refusal;
+use super::retries::{Committer, Delivery, Failure, Retries};
 use crate::decode::{self, DecodeError, Encoding};
+use crate::journal::Digest;
 use crate::memory::{Budget, Reservation};
 use crate::rows::{Rejections, Rows};
-use crate::seal::queue::SealQueue;
 use crate::signal::{Protocol, Signal};
 use crate::telemetry::{Client, Counters, Reason};
 
@@ -46,6 +48,101 @@ pub struct Export {
     pub client: Client,
 }
 
+/// A request that was taken in, or a retry of one.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The records of it that were refused alone.
+    pub rejections: Rejections,
+    /// Its success on the way to the client.
+    pub delivery: Delivery,
+}
+
+/// Where the rows of accepted requests are kept.
+pub trait Keep: Send + Sync {
+    /// Takes the rows of one request, whole, and finishes its receipt once they are durable: now or later, from any
+    /// thread. Must not block.
+    fn keep(&self, rows: Rows, receipt: Receipt);
+}
+
+/// A request whose rows are to be kept: counts and tells what became of them, whether its client still waits or not.
+/// Dropped unfinished, it refuses the request.
+pub struct Receipt {
+    /// There until it is finished.
+    open: Option<OpenReceipt>,
+    digest: Option<Digest>,
+}
+
+struct OpenReceipt {
+    tally: Tally,
+    rows: u64,
+    rejections: Rejections,
+    committer: Committer<Refusal>,
+}
+
+impl Receipt {
+    /// What the request's bytes are known by, if a retry of it is to be recognised: what the journal keeps with its
+    /// rows, to [`Retries::remember`] it after a crash.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// Tells what became of the rows.
+    pub fn finish(mut self, outcome: Result<(), Refusal>) {
+        self.settle(outcome);
+    }
+
+    fn settle(&mut self, outcome: Result<(), Refusal>) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        match &outcome {
+            Ok(()) => open.tally.accept(open.rows, &open.rejections),
+            Err(refusal) => open.tally.refuse(refusal),
+        }
+        open.committer.finish(outcome);
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.settle(Err(abandoned()));
+    }
+}
+
+/// Counts what becomes of one request.
+struct Tally {
+    counters: Arc<Counters>,
+    signal: Signal,
+    protocol: Protocol,
+    bytes: usize,
+    client: Client,
+}
+
+impl Tally {
+    fn accept(&self, rows: u64, rejections: &Rejections) {
+        let (signal, protocol) = (self.signal, self.protocol);
+        self.counters
+            .accept(signal, protocol, rows, self.bytes, rejections, &self.client);
+    }
+
+    fn repeat(&self) {
+        self.counters.repeat(self.signal, self.protocol);
+        tracing::debug!(
+            signal = self.signal.name(),
+            protocol = self.protocol.name(),
+            peer = self.client.peer.map(tracing::field::display),
+            "a retry of a request that is kept already: answered, not stored again"
+        );
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        let key = (Some(self.signal), self.protocol, refusal.reason);
+        self.counters
+            .refuse_request(key, &refusal.message, &self.client);
+    }
+}
+
 /// Takes requests in. One for all listeners.
 pub struct Intake {
     /// The memory budget.
@@ -54,18 +151,20 @@ pub struct Intake {
     pub counters: Arc<Counters>,
     /// The largest body after decompression, bytes.
     pub max_body_bytes: usize,
-    queue: Arc<SealQueue>,
+    keep: Arc<dyn Keep>,
+    retries: Arc<Retries>,
     /// Bounds how many large bodies are decoded at once, and so what they hold beyond their reservations.
     decoders: Semaphore,
 }
 
 impl Intake {
-    /// An intake that feeds `queue`.
+    /// An intake whose rows go to `keep`.
     #[must_use]
     pub fn new(
         budget: Budget,
         counters: Arc<Counters>,
-        queue: Arc<SealQueue>,
+        keep: Arc<dyn Keep>,
+        retries: Arc<Retries>,
         max_body_bytes: usize,
     ) -> Arc<Intake> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -73,7 +172,8 @@ impl Intake {
             budget,
             counters,
             max_body_bytes,
-            queue,
+            keep,
+            retries,
             decoders: Semaphore::new(threads),
         })
     }
@@ -90,11 +190,13 @@ impl Intake {
         }
     }
 
-    /// Decodes a request and keeps its rows; answers with the records that were refused alone.
+    /// Decodes a request and keeps its rows; a retry of a request that is kept is only answered.
+    ///
+    /// Dropped while the rows are being kept, they are kept all the same, and the request is remembered.
     ///
     /// # Errors
     /// [`Refusal`], counted and logged; nothing of the request is kept then.
-    pub async fn accept(self: &Arc<Self>, export: Export) -> Result<Rejections, Refusal> {
+    pub async fn accept(self: &Arc<Self>, export: Export) -> Result<Accepted, Refusal> {
         let Export {
             signal,
             protocol,
@@ -103,24 +205,33 @@ impl Intake {
             body_reservation,
             client,
         } = export;
-        let bytes = body.len();
-        let outcome = match self.decode(signal, encoding, body).await {
-            Ok(Ok(rows)) => self.keep(rows),
-            Ok(Err(error)) => Err(refusal(error, &body_reservation)),
-            Err(refusal) => Err(refusal),
+        let tally = Tally {
+            counters: Arc::clone(&self.counters),
+            signal,
+            protocol,
+            bytes: body.len(),
+            client,
         };
+        let decoded = self.decode(signal, encoding, body).await;
+        let decoded = decoded
+            .and_then(|decoded| decoded.map_err(|error| refusal(error, &body_reservation)))
+            .inspect_err(|refusal| tally.refuse(refusal))?;
         drop(body_reservation);
-        match outcome {
-            Ok((rows, rejections)) => {
-                self.counters
-                    .accept(signal, protocol, rows, bytes, &rejections, &client);
-                Ok(rejections)
-            }
-            Err(refusal) => {
-                self.refuse(Some(signal), protocol, &refusal, &client);
-                Err(refusal)
-            }
+        let rejections = decoded.rows.rejections.clone();
+        if let Some(digest) = decoded.digest
+            && let Some(delivery) = self.retries.take(digest).await
+        {
+            tally.repeat();
+            return Ok(Accepted {
+                rejections,
+                delivery,
+            });
         }
+        let delivery = self.keep(decoded, tally).await?;
+        Ok(Accepted {
+            rejections,
+            delivery,
+        })
     }
 
     /// Counts and logs a refusal.
@@ -140,25 +251,27 @@ impl Intake {
         signal: Signal,
         encoding: Encoding,
         body: Bytes,
-    ) -> Result<Result<Rows, DecodeError>, Refusal> {
+    ) -> Result<Result<Decoded, DecodeError>, Refusal> {
         let received = received_unix_nano();
         let reservation = self.budget.empty();
-        if body.len() <= INLINE_DECODE_BYTES_MAX {
-            return Ok(decode::decode(
-                signal,
-                encoding,
-                &body,
-                received,
-                reservation,
-            ));
+        let is_small = body.len() <= INLINE_DECODE_BYTES_MAX;
+        let retries = Arc::clone(&self.retries);
+        let work = move || {
+            let rows = decode::decode(signal, encoding, &body, received, reservation)?;
+            // Of a request without rows nothing could be stored twice.
+            let digest = match rows.batches.is_empty() {
+                true => None,
+                false => retries.digest(signal, encoding, &body),
+            };
+            Ok(Decoded { rows, digest })
+        };
+        if is_small {
+            return Ok(work());
         }
         let Ok(_turn) = self.decoders.acquire().await else {
             return Err(Refusal::new(Reason::Internal, "the decoders are closed"));
         };
-        let decoding = tokio::task::spawn_blocking(move || {
-            decode::decode(signal, encoding, &body, received, reservation)
-        });
-        decoding.await.map_err(|_| {
+        tokio::task::spawn_blocking(work).await.map_err(|_| {
             Refusal::new(
                 Reason::Internal,
                 "decoding this request failed inside otlake; this is a bug, please report it",
@@ -166,14 +279,42 @@ impl Intake {
         })
     }
 
-    fn keep(&self, rows: Rows) -> Result<(u64, Rejections), Refusal> {
-        let count = rows.rows();
-        let rejections = rows.rejections.clone();
-        if count > 0 {
-            self.queue.push(rows, 0)?;
+    async fn keep(&self, decoded: Decoded, tally: Tally) -> Result<Delivery, Refusal> {
+        let Decoded { rows, digest } = decoded;
+        let (committer, answer) = self.retries.track(digest);
+        let receipt = Receipt {
+            open: Some(OpenReceipt {
+                tally,
+                rows: rows.rows(),
+                rejections: rows.rejections.clone(),
+                committer,
+            }),
+            digest,
+        };
+        if rows.batches.is_empty() {
+            receipt.finish(Ok(()));
+        } else {
+            self.keep.keep(rows, receipt);
         }
-        Ok((count, rejections))
+        answer.outcome().await.map_err(|failure| match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Abandoned => abandoned(),
+        })
     }
+}
+
+/// A request's rows, and what its bytes are known by.
+struct Decoded {
+    rows: Rows,
+    digest: Option<Digest>,
+}
+
+/// Nobody said what became of the rows.
+fn abandoned() -> Refusal {
+    Refusal::new(
+        Reason::Internal,
+        "keeping this request failed inside otlake; this is a bug, please report it",
+    )
 }
 
 /// A request that could not be decoded. Its own body does not count as memory that others may give back.

@@ -17,6 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
+use super::connection::{RecentAnswers, WatchedStream};
+use super::retries::Retries;
+
 /// HTTP/2 flow control: what a peer may send before we have taken it. Large enough for one whole batch in flight.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -45,6 +48,13 @@ pub struct ConnectionLimits {
     pub max_concurrent_streams: u32,
 }
 
+/// What is served on every connection, and who is told of answers that were lost.
+#[derive(Clone)]
+struct Served {
+    router: Router,
+    retries: Arc<Retries>,
+}
+
 /// Counts one connection as long as it lives.
 struct Counted {
     open: Arc<AtomicUsize>,
@@ -71,14 +81,18 @@ impl Drop for Counted {
 ///
 /// A full house waits in the system's backlog: accepting stops until a connection closes. The permit is taken after
 /// the connection, so that a listener that nobody uses keeps none from the other.
+///
+/// Requests whose answer is lost with their connection are remembered by `retries`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    retries: Arc<Retries>,
     limits: ConnectionLimits,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
     let builder = builder(&limits);
+    let served = Served { router, retries };
     loop {
         let next = async {
             let accepted = listener.accept().await;
@@ -92,7 +106,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let counted = Counted::new(&limits.open, permit);
-                connect(&builder, stream, peer, &router, &graceful, counted);
+                connect(&builder, stream, peer, &served, &graceful, counted);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -127,7 +141,7 @@ fn connect(
     builder: &auto::Builder<TokioExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
-    router: &Router,
+    served: &Served,
     graceful: &GracefulShutdown,
     counted: Counted,
 ) {
@@ -135,12 +149,18 @@ fn connect(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    let router = router.clone();
+    let router = served.router.clone();
+    let recent = RecentAnswers::new(&served.retries);
+    let stream = WatchedStream::new(stream, &recent);
+    let answers = Arc::clone(&recent);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut router = router.clone();
+        let answers = Arc::clone(&answers);
         async move {
+            answers.request_arrived(request.version());
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(answers);
             let response: Result<_, Infallible> = router.call(request).await;
             response
         }
@@ -154,5 +174,6 @@ fn connect(
         if let Err(error) = connection.await {
             tracing::debug!(%peer, error, "a connection ended with an error");
         }
+        recent.linger().await;
     });
 }

@@ -1,19 +1,25 @@
 //! Receive: sockets, limits, auth, and the protocols' own words.
 //!
 //! ```text
-//! listener -> gate (origin, token) -> grpc | http -> intake (admission, decode) -> seal queue
+//! listener -> gate (origin, token) -> grpc | http -> intake (admission, decode) -> keep -> journal, seal queue
+//!    ^                                                   |
+//!    '- connection <- answer <- status <-----------------'   what is not delivered is remembered by retries
 //! ```
 //! Everything that arrives is either accepted whole, accepted with single records refused, or refused with a reason
 //! that is counted and logged. Only [`status`] makes gRPC statuses and HTTP errors.
 
 pub mod admin;
+mod answer;
 pub mod auth;
 pub mod body;
+mod connection;
 pub mod grpc;
 pub mod http;
 pub mod intake;
+pub mod keep;
 pub mod listener;
 pub mod readiness;
 pub mod refusal;
+pub mod retries;
 pub mod router;
 pub mod status;

@@ -3,6 +3,7 @@
 pub mod arbitrary;
 pub mod crash_load;
 pub mod fake_clock;
+pub mod frames;
 pub mod load;
 pub mod otlp;
 pub mod outage;
