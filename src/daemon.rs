@@ -31,7 +31,6 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::journal::ScanError;
 use crate::lake::LakeError;
-use crate::memory::Budget;
 use crate::receive::admin::{AdminService, Identity, JournalStatus};
 use crate::receive::auth::Gate;
 use crate::receive::intake::Intake;
@@ -135,8 +134,7 @@ impl Daemon {
             grpc: sockets[0].local_addr()?,
             http: sockets[1].local_addr()?,
         };
-        let budget = Budget::new(config.max_buffered_bytes);
-        let pipeline = Pipeline::start(&config, &data_dir, &budget, Vec::new, |_| {}).await?;
+        let pipeline = Pipeline::start(&config, &data_dir, Vec::new, |_| {}).await?;
         let readiness = Readiness::new(Arc::clone(&pipeline.ledger), Arc::clone(&pipeline.journal));
         let stop_requested = Arc::new(Notify::new());
         let connections = ConnectionLimits {
@@ -148,7 +146,6 @@ impl Daemon {
             &config,
             &data_dir,
             addresses,
-            &budget,
             &pipeline,
             &readiness,
             &connections,
@@ -254,7 +251,6 @@ fn routers(
     config: &Config,
     data_dir: &DataDir,
     addresses: Addresses,
-    budget: &Budget,
     pipeline: &Pipeline,
     readiness: &Arc<Readiness>,
     connections: &ConnectionLimits,
@@ -262,7 +258,7 @@ fn routers(
 ) -> Result<[Router; 2], StartError> {
     let counters = Arc::new(Counters::default());
     let intake = Intake::new(
-        budget.clone(),
+        pipeline.budget.clone(),
         Arc::clone(&counters),
         Arc::clone(&pipeline.queue),
         config.max_body_bytes,
@@ -281,7 +277,7 @@ fn routers(
             data_path: config.lake.data_path.display().to_string(),
         },
         counters,
-        budget: budget.clone(),
+        budget: pipeline.budget.clone(),
         queue: Arc::clone(&pipeline.queue),
         ledger: Arc::clone(&pipeline.ledger),
         journal_status: journal_status(config, pipeline),

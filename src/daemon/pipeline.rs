@@ -1,6 +1,6 @@
 //! Everything behind the receivers: the journal, the seal queue, and the threads that bring its rows into the lake.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ const SEGMENTS_MIN: u64 = 16;
 
 /// The running stations, and what they share.
 pub(super) struct Pipeline {
+    pub(super) budget: Budget,
     pub(super) journal: Arc<Journal>,
     pub(super) queue: Arc<SealQueue>,
     pub(super) ledger: Arc<Ledger>,
@@ -47,7 +48,6 @@ impl Pipeline {
     pub(super) async fn start(
         config: &Config,
         data_dir: &DataDir,
-        budget: &Budget,
         remembered: impl Fn() -> Vec<(Digest, Duration)> + Send + 'static,
         on_recovered: impl FnOnce(&Scan),
     ) -> Result<Pipeline, StartError> {
@@ -108,6 +108,7 @@ impl Pipeline {
             publish: Box::new(move |seal| publish.push(seal)),
         })?;
         let pipeline = Pipeline {
+            budget: Budget::new(config.max_buffered_bytes),
             journal,
             queue,
             ledger,
@@ -115,18 +116,13 @@ impl Pipeline {
             publish_queue,
             publisher,
         };
-        pipeline.refill(disk, scan, budget.clone()).await?;
+        pipeline.refill(disk, scan).await?;
         Ok(pipeline)
     }
 
     /// Puts the rows that were in the open buffer there again. The sealer runs by now, so they need not all fit.
-    async fn refill(
-        &self,
-        disk: Arc<dyn Disk>,
-        scan: Scan,
-        budget: Budget,
-    ) -> Result<(), StartError> {
-        let queue = Arc::clone(&self.queue);
+    async fn refill(&self, disk: Arc<dyn Disk>, scan: Scan) -> Result<(), StartError> {
+        let (queue, budget) = (Arc::clone(&self.queue), self.budget.clone());
         let refilling = tokio::task::spawn_blocking(move || {
             refill(&*disk, &scan, &budget, |rows, sequence| {
                 // The queue is closed by a stop alone, and there is none before the start is over.
@@ -173,8 +169,8 @@ fn find(
     disk: &dyn Disk,
     lake_config: &LakeConfig,
     writer: &WriterId,
-    journal_dir: &PathBuf,
-    staged_dir: &PathBuf,
+    journal_dir: &Path,
+    staged_dir: &Path,
 ) -> Result<Found, StartError> {
     // First: damage is told before anything is touched.
     let scan = scan(disk, journal_dir)?;

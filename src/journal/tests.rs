@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn start(dir: &TempDir, segment_bytes: u64) -> (Arc<Journal>, Scan, Delivered) {
 }
 
 fn append(journal: &Journal, numbers: std::ops::Range<u64>, digest: u128) -> Outcome {
-    let (done, outcome) = channel();
+    let (done, outcome) = sync_channel(1);
     let rows = rows(numbers);
     let encoded = batch::encode(&rows.batches, Some(Digest(digest))).unwrap();
     journal.append(Append {
