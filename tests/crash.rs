@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::support::crash_load::{BATCH, Count, CrashLoad, Random, Sent, Temper};
 use crate::support::load::{logs, spans};
+use crate::support::outage::LakeAway;
 use crate::support::{Server, ServerBuilder, eventually};
 
 /// Rounds when nothing else is asked for: each of [`SETTINGS`] and each [`Death`] comes at least once.
@@ -104,6 +105,36 @@ async fn what_was_acknowledged_survives_any_kill() {
     let (status, mut dir) = tokio::task::block_in_place(|| server.stop());
     assert!(status.success());
     dir.disable_cleanup(false);
+}
+
+/// Scenario: under load the lake's folder is away, and the server is killed with seals on disk that wait for it; the next
+/// start finds the folder in its place.
+/// Guarantees: every acknowledged request is in the lake once and whole, retries over the start included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_while_the_lake_is_away_loses_nothing() {
+    let settings = ["--seal-max-age", "100ms"];
+    let server = Server::with(&settings);
+    let load = CrashLoad::start(&[Temper::GivesUp, Temper::Retries]);
+    load.aim(&server);
+    eventually("a commit", async || {
+        server.status().await.committed_seals >= 1
+    })
+    .await;
+    let away = LakeAway::take(&server.data_dir());
+    eventually("staged seals", async || {
+        server.status().await.staged_seals >= 5
+    })
+    .await;
+    let dir = server.kill();
+    load.aim_nowhere();
+    away.put_back();
+    let server = ServerBuilder::again(dir).args(&settings).start();
+    load.aim(&server);
+    let sent = load.finish().await;
+    assert!(sent.retried > 0);
+    sent.assert_refusals_are_retryable();
+    server.flush().await;
+    sent.assert_exactly_once(&server.data_dir());
 }
 
 /// Scenario: a lake in which one request is twice, one is in part, one is whole and one, said to be acknowledged, is not.
