@@ -15,7 +15,9 @@ use otlake::proto::admin::FlushRequest;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::crash_load::{CrashLoad, Random, Temper};
+use crate::support::crash_load::{BATCH, Count, CrashLoad, Random, Sent, Temper};
+use crate::support::load::{logs, spans};
+use crate::support::outage::LakeAway;
 use crate::support::{Server, ServerBuilder, eventually};
 
 /// Rounds when nothing else is asked for: each of [`SETTINGS`] and each [`Death`] comes at least once.
@@ -103,6 +105,61 @@ async fn what_was_acknowledged_survives_any_kill() {
     let (status, mut dir) = tokio::task::block_in_place(|| server.stop());
     assert!(status.success());
     dir.disable_cleanup(false);
+}
+
+/// Scenario: under load the lake's folder is away, and the server is killed with seals on disk that wait for it; the next
+/// start finds the folder in its place.
+/// Guarantees: every acknowledged request is in the lake once and whole, retries over the start included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_while_the_lake_is_away_loses_nothing() {
+    let settings = ["--seal-max-age", "100ms"];
+    let server = Server::with(&settings);
+    let load = CrashLoad::start(&[Temper::GivesUp, Temper::Retries]);
+    load.aim(&server);
+    eventually("a commit", async || {
+        server.status().await.committed_seals >= 1
+    })
+    .await;
+    let away = LakeAway::take(&server.data_dir());
+    eventually("staged seals", async || {
+        server.status().await.staged_seals >= 5
+    })
+    .await;
+    let dir = server.kill();
+    load.aim_nowhere();
+    away.put_back();
+    let server = ServerBuilder::again(dir).args(&settings).start();
+    load.aim(&server);
+    let sent = load.finish().await;
+    assert!(sent.retried > 0);
+    sent.assert_refusals_are_retryable();
+    server.flush().await;
+    sent.assert_exactly_once(&server.data_dir());
+}
+
+/// Scenario: a lake in which one request is twice, one is in part, one is whole and one, said to be acknowledged, is not.
+/// Guarantees: the count by which the test above lives says just that.
+#[tokio::test]
+async fn the_count_finds_what_is_lost_twice_and_in_part() {
+    let server = Server::start();
+    let mut client = server.logs().await;
+    for seqs in [0..BATCH, 0..BATCH, BATCH..2 * BATCH - 1] {
+        client.export(logs("a", seqs)).await.unwrap();
+    }
+    let whole = spans("a", 2 * BATCH..3 * BATCH);
+    server.traces().await.export(whole).await.unwrap();
+    server.flush().await;
+    let sent = Sent {
+        acknowledged: vec![0, 1, 2, 3],
+        ..Sent::default()
+    };
+    let count = Count {
+        rows: 4 * BATCH - 1,
+        lost: vec![3],
+        twice: vec![0],
+        in_part: vec![1],
+    };
+    assert_eq!(sent.count(&server.data_dir()), count);
 }
 
 /// Starts a server, waits until it has acknowledged something, and kills it.

@@ -8,7 +8,7 @@
 //! | [`Temper::GivesUp`] | goes on with the next one; whether the first was stored stays unknown |
 //! | [`Temper::Retries`] | sends the very same bytes again until they are, over as many starts as it takes |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,9 +113,9 @@ pub struct Sent {
     /// Attempts that were sent again.
     pub retried: u64,
     /// Attempts that were answered with anything else, by what was said.
-    refusals: BTreeMap<String, u64>,
+    pub refusals: BTreeMap<String, u64>,
     /// Attempts that were not answered.
-    unanswered: u64,
+    pub unanswered: u64,
 }
 
 /// The bytes of one request, the same at every attempt.
@@ -413,44 +413,61 @@ const SEQS: &str = "
     UNION ALL SELECT int_value FROM otlp_metrics_gauge
     UNION ALL SELECT int_value FROM otlp_metrics_sum";
 
+/// What is wrong with the requests in a lake, by their numbers; and how many rows were looked at.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub rows: i64,
+    /// Acknowledged, and not there.
+    pub lost: Vec<i64>,
+    /// There more than once.
+    pub twice: Vec<i64>,
+    /// There with some of their rows only.
+    pub in_part: Vec<i64>,
+}
+
 impl Sent {
     /// Every acknowledged request is in the lake whole, and none, acknowledged or not, is in it twice or in part.
     /// Answers how many rows were looked at.
     pub fn assert_exactly_once(&self, data_dir: &Path) -> i64 {
-        let query = format!(
-            "SELECT seq // {BATCH} AS request, count(*) AS rows, count(DISTINCT seq) AS seqs FROM ({SEQS}) GROUP BY request"
+        let count = self.count(data_dir);
+        let wrong = [&count.lost, &count.twice, &count.in_part];
+        let [lost, twice, in_part] = wrong.map(|requests| {
+            let some = &requests[..requests.len().min(5)];
+            format!("{} {some:?}", requests.len())
+        });
+        assert!(
+            wrong.iter().all(|requests| requests.is_empty()),
+            "of {} acknowledged requests, and {} rows: lost {lost}, there twice {twice}, in part {in_part}",
+            self.acknowledged.len(),
+            count.rows
         );
-        let (mut rows, mut twice, mut in_part) = (0, Vec::new(), Vec::new());
-        let mut found = BTreeMap::new();
+        assert_books_are_right(data_dir, count.rows);
+        count.rows
+    }
+
+    /// Compares what was acknowledged with what is in the lake.
+    pub fn count(&self, data_dir: &Path) -> Count {
+        let query = format!(
+            "SELECT seq // {BATCH} AS request, count(*) AS rows, count(DISTINCT seq) AS seqs FROM ({SEQS})
+             GROUP BY request ORDER BY request"
+        );
+        let (mut count, mut found) = (Count::default(), BTreeSet::new());
         for row in sql(data_dir, &query) {
-            let [request, count, seqs] = [0, 1, 2].map(|place| row[place].parse::<i64>().unwrap());
-            rows += count;
-            found.insert(request, count);
-            if count > seqs {
-                twice.push(request);
+            let [request, rows, seqs] = [0, 1, 2].map(|place| row[place].parse().unwrap());
+            found.insert(request);
+            count.rows += rows;
+            if rows > seqs {
+                count.twice.push(request);
             }
             if seqs < BATCH {
-                in_part.push(request);
+                count.in_part.push(request);
             }
         }
-        let acknowledged = self.acknowledged.iter();
-        let lost: Vec<&i64> = acknowledged
-            .filter(|request| !found.contains_key(request))
+        let acknowledged = self.acknowledged.iter().copied();
+        count.lost = acknowledged
+            .filter(|request| !found.contains(request))
             .collect();
-        assert!(
-            lost.is_empty() && twice.is_empty() && in_part.is_empty(),
-            "of {} acknowledged requests {} are lost {}; of {} in the lake {} are there twice {}, {} in part {}",
-            self.acknowledged.len(),
-            lost.len(),
-            some(&lost),
-            found.len(),
-            twice.len(),
-            some(&twice),
-            in_part.len(),
-            some(&in_part),
-        );
-        assert_books_are_right(data_dir, rows);
-        rows
+        count
     }
 
     /// Nothing was refused but by words that tell a client to come back.
@@ -459,11 +476,6 @@ impl Sent {
         let is_retryable = |said: &String| *said == COME_BACK_GRPC || *said == COME_BACK_HTTP;
         assert!(said.all(is_retryable), "{:#?}", self.refusals);
     }
-}
-
-/// The first of the requests that are wrong.
-fn some(requests: &[impl std::fmt::Debug]) -> String {
-    format!("{:?}", &requests[..requests.len().min(5)])
 }
 
 /// The seals' own table counts the rows that are there, each seal once.
