@@ -13,7 +13,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The operations. Errors are the system's own.
@@ -28,6 +28,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>>;
     /// Cuts a file to `len` bytes, and syncs it.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// Makes a file durable from byte `from` on, whatever became of an earlier sync: it is written again. After a sync
+    /// that failed the system takes what it could not write for written, shows it, and no other sync writes it.
+    fn write_again(&self, path: &Path, from: u64) -> io::Result<()>;
     /// Renames a file, in the place of one that is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -94,6 +97,9 @@ pub struct RealDisk;
 /// Telemetry can hold secrets: files are for their owner alone.
 const FILE_MODE: u32 = 0o600;
 
+/// Read and written at once when a file is written again.
+const COPY_STEP_BYTES: usize = 1 << 20;
+
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         // Appending, so that what follows a failed write that was cut off has no hole before it.
@@ -114,6 +120,21 @@ impl Disk for RealDisk {
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(path)?;
         file.set_len(len)?;
+        file.sync_all()
+    }
+
+    fn write_again(&self, path: &Path, from: u64) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let len = DiskRead::len(&file)?;
+        let mut step = vec![0; COPY_STEP_BYTES];
+        let mut at = from;
+        while at < len {
+            let take = usize::try_from(len - at).map_or(step.len(), |left| left.min(step.len()));
+            let part = step.get_mut(..take).unwrap_or_default();
+            FileExt::read_exact_at(&file, part, at)?;
+            file.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
         file.sync_all()
     }
 
@@ -171,6 +192,6 @@ impl DiskRead for File {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
+        FileExt::read_exact_at(self, buffer, offset)
     }
 }

@@ -20,6 +20,7 @@ mod discovery;
 mod full_disk;
 mod golden;
 mod growth;
+mod journal;
 mod lake_down;
 mod limits;
 mod protocols;

@@ -10,8 +10,8 @@ use super::{Farewell, StartError};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::disk::{Disk, RealDisk};
-use crate::journal::scan::cut_torn;
-use crate::journal::{Hooks, Journal, JournalConfig, JournalError, Scan, scan};
+use crate::journal::scan::secure_end;
+use crate::journal::{Hooks, Journal, JournalConfig, JournalError, MOMENT, Scan, scan};
 use crate::lake::{Lake, LakeConfig, PublishQueue, Publisher};
 use crate::memory::Budget;
 use crate::receive::retries::{Change, Retries};
@@ -185,8 +185,8 @@ fn find(
             bytes = torn.bytes,
             "cut off the end of the journal, which was being written when the last run ended: none of it was acknowledged"
         );
-        cut_torn(disk, torn)?;
     }
+    secure_end(disk, &scan)?;
     let recovery = recover(disk, &scan, staged_dir, |seal| lake.is_published(seal))?;
     if !recovery.staged.is_empty() {
         tracing::info!(
@@ -209,6 +209,7 @@ fn journal_config(config: &Config, data_dir: &DataDir) -> JournalConfig {
         segment_bytes: SEGMENT_BYTES_MAX.min(config.journal_max_bytes / SEGMENTS_MIN),
         disk_bytes_max: config.journal_max_bytes,
         durability: config.durability,
+        moment: MOMENT,
     }
 }
 

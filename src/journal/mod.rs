@@ -37,12 +37,13 @@
 //! - A cut is synced before its seal is staged. It names the last batch it holds, so a replay gives the same seal the same
 //!   rows, wherever the frame stands.
 //! - A segment is synced, whole, before the next one is made; it is removed when every batch in it is published
-//!   and settled, oldest first.
+//!   and settled, oldest first, and durably before the next one is.
 //! - After a sync failed nothing is written any more: the journal is *poisoned* until the next start.
 //!
 //! | found at the start | done |
 //! |---|---|
 //! | a bad frame at the end of the last segment, and nothing after it that was written once it was synced | torn: cut off, it was never acknowledged |
+//! | a good frame that no later one knows to be synced | written again, and synced, before anything relies on it |
 //! | a bad frame anywhere else, a sequence or a segment missing | damage: no start, see `otlake journal inspect` |
 
 pub mod batch;

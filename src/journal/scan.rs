@@ -47,6 +47,8 @@ pub struct SegmentInfo {
     pub path: PathBuf,
     /// Its length up to the last good frame, bytes.
     pub bytes: u64,
+    /// Up to where its frames know it to be synced, bytes.
+    pub synced: u64,
     /// When it was made, Unix milliseconds.
     pub created_unix_ms: i64,
     /// The sequence before its first batch.
@@ -173,6 +175,7 @@ impl State {
             number,
             path: reader.path().to_owned(),
             bytes: reader.offset(),
+            synced: 0,
             created_unix_ms: start.created_unix_ms,
             before_first: frame.header.sequence,
             last_sequence: frame.header.sequence,
@@ -241,6 +244,7 @@ impl State {
             segment.rows += rows;
             segment.last_sequence = last_sequence;
             segment.bytes = reader.offset();
+            segment.synced = segment.synced.max(header.synced);
         }
         Ok(())
     }
@@ -334,18 +338,29 @@ impl Scan {
     }
 }
 
-/// Takes away what was written and never synced. Call it before anything else is written.
+/// Makes the end of the journal what `scan` says it is: takes away the torn part, and makes durable what is whole and
+/// may never have been synced. Call it before anything relies on what was found: a process that is killed leaves frames
+/// in the system's memory, where they look like any other.
 ///
 /// # Errors
 /// [`ScanError::Io`].
-pub fn cut_torn(disk: &dyn Disk, torn: &Torn) -> Result<(), ScanError> {
-    let cut = || {
-        if torn.offset > 0 {
-            return disk.truncate(&torn.path, torn.offset);
-        }
-        // Not even the beginning of the segment was synced.
-        disk.remove_file(&torn.path)?;
-        torn.path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
-    };
-    cut().map_err(ScanError::io(&torn.path))
+pub fn secure_end(disk: &dyn Disk, scan: &Scan) -> Result<(), ScanError> {
+    if let Some(torn) = &scan.torn {
+        cut_torn(disk, torn).map_err(ScanError::io(&torn.path))?;
+    }
+    match scan.segments.last() {
+        Some(last) if last.synced < last.bytes => disk
+            .write_again(&last.path, last.synced)
+            .map_err(ScanError::io(&last.path)),
+        _ => Ok(()),
+    }
+}
+
+fn cut_torn(disk: &dyn Disk, torn: &Torn) -> io::Result<()> {
+    if torn.offset > 0 {
+        return disk.truncate(&torn.path, torn.offset);
+    }
+    // Not even the beginning of the segment was synced.
+    disk.remove_file(&torn.path)?;
+    torn.path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
 }

@@ -270,26 +270,26 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the oldest segments whose batches are all among the first `done`.
+    /// Removes the oldest segments whose batches are all among the first `done`: one after the other, also after a power
+    /// loss, so that what is left has no hole.
     pub(super) fn remove_through(&mut self, done: u64) {
-        let mut removed = false;
         while let Some(oldest) = self.closed.front()
             && oldest.last_sequence <= done
         {
             match self.disk.remove_file(&oldest.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %oldest.path.display(), %error, "a segment that is no longer needed cannot be removed");
-                    break;
+                    return;
                 }
                 _ => {}
             }
+            // Tried again with the next attempt: the file is not there then, which is fine.
+            if let Err(error) = self.disk.sync_dir(&self.dir) {
+                tracing::warn!(path = %oldest.path.display(), %error, "the removal of a segment cannot be made durable");
+                return;
+            }
             self.closed_bytes -= oldest.bytes;
             self.closed.pop_front();
-            removed = true;
-        }
-        if removed && let Err(error) = self.disk.sync_dir(&self.dir) {
-            // They may be there again after a power loss: the next start sees that they are published.
-            tracing::debug!(%error, "the journal's folder cannot be synced");
         }
     }
 }

@@ -48,6 +48,7 @@ fn start(dir: &TempDir, segment_bytes: u64) -> (Arc<Journal>, Scan, Delivered) {
         segment_bytes,
         disk_bytes_max: 1 << 40,
         durability: Durability::Journal,
+        moment: MOMENT,
     };
     let delivered = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&delivered);

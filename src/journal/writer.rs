@@ -9,7 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::MOMENT;
 use super::batch::EncodedBatch;
 use super::digest::Digest;
 use super::error::JournalError;
@@ -38,6 +37,8 @@ pub struct JournalConfig {
     pub disk_bytes_max: u64,
     /// When requests are answered: tells which of them may be without their answer after a crash.
     pub durability: Durability,
+    /// How long after it was written an answer counts as perhaps not arrived; [`MOMENT`](super::MOMENT).
+    pub moment: Duration,
 }
 
 /// What the journal calls.
@@ -270,6 +271,18 @@ impl Journal {
         }
     }
 
+    /// Waits until the thread has done all that it was given so far, removing old segments too.
+    pub fn wait_idle(&self) {
+        let mut waiting = self.shared.lock();
+        while waiting.busy || waiting.has_work() {
+            waiting = self
+                .shared
+                .done
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Takes no more batches, and waits until those taken are delivered. Cuts are still written.
     pub fn close(&self) {
         let mut waiting = self.shared.lock();
@@ -407,7 +420,10 @@ impl Writer {
     fn next_work(&mut self) -> Work {
         let mut waiting = self.shared.lock();
         loop {
-            let settles = self.answered.front().map(|(when, _)| *when + MOMENT);
+            let settles = self
+                .answered
+                .front()
+                .map(|(when, _)| *when + self.shared.config.moment);
             let now = Instant::now();
             if waiting.has_work() || waiting.ending || settles.is_some_and(|when| when <= now) {
                 break;
@@ -583,7 +599,7 @@ impl Writer {
     fn settle(&mut self, is_idle: bool) {
         let now = Instant::now();
         while let Some((when, through)) = self.answered.front().copied()
-            && when + MOMENT <= now
+            && when + self.shared.config.moment <= now
         {
             self.answered.pop_front();
             self.store.settled = self.store.settled.max(through);

@@ -15,9 +15,6 @@ use super::staged::StagedSeal;
 use crate::disk::Disk;
 use crate::journal::{CutRecord, JournalError};
 
-/// How often a sealer that waits out a pause looks whether it should give up.
-const PAUSE_STEP: Duration = Duration::from_millis(50);
-
 /// A running sealer.
 pub struct Sealer {
     thread: JoinHandle<Unstaged>,
@@ -72,6 +69,8 @@ impl Sealer {
         while !self.thread.is_finished() {
             if Instant::now() >= deadline {
                 self.give_up.store(true, Ordering::Relaxed);
+                // Wakes it from a pause.
+                self.thread.thread().unpark();
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -191,11 +190,12 @@ impl Worker {
     /// Waits; `false` when it is time to give up.
     fn pause(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
-        while Instant::now() < until {
-            if self.give_up.load(Ordering::Relaxed) {
-                return false;
+        while !self.give_up.load(Ordering::Relaxed) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
             }
-            thread::sleep(PAUSE_STEP);
+            thread::park_timeout(left);
         }
         !self.give_up.load(Ordering::Relaxed)
     }

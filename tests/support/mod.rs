@@ -3,6 +3,8 @@
 pub mod arbitrary;
 pub mod crash_load;
 pub mod fake_clock;
+pub mod faulty_disk;
+pub mod faulty_file;
 pub mod frames;
 pub mod load;
 pub mod otlp;
