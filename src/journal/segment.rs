@@ -108,6 +108,11 @@ impl SegmentReader {
         self.offset
     }
 
+    /// Goes on at `offset`, which must not be behind the file's end.
+    pub(super) fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
     /// Reads the magic text.
     pub(super) fn read_magic(&mut self) -> Result<(), Fault> {
         let mut magic = [0; MAGIC.len()];
@@ -163,7 +168,8 @@ impl SegmentReader {
         Ok(Some(frame))
     }
 
-    fn header_at(&self, offset: u64) -> Result<Header, Fault> {
+    /// The header at `offset`, of a frame that ends inside the file.
+    pub(super) fn header_at(&self, offset: u64) -> Result<Header, Fault> {
         let bad = |what: &str| Fault::Bad {
             offset,
             what: what.to_owned(),
@@ -183,21 +189,29 @@ impl SegmentReader {
         Ok(header)
     }
 
-    /// A frame's payload. No longer than the file, whatever the header says: that was looked at first.
+    /// A frame's payload, which must have its checksum. No longer than the file, whatever the header says: that was looked
+    /// at first.
     fn payload(&self, offset: u64, header: &Header) -> Result<Vec<u8>, Fault> {
-        let bad = |what: &str| Fault::Bad {
+        let payload = self.unchecked_payload(offset, header)?;
+        if crc32c::crc32c(&payload) != header.payload_crc32c {
+            return Err(Fault::Bad {
+                offset,
+                what: "the frame's content does not have its checksum".to_owned(),
+            });
+        }
+        Ok(payload)
+    }
+
+    /// What stands where a frame's payload should, whether that is what was written or not.
+    pub(super) fn unchecked_payload(&self, offset: u64, header: &Header) -> Result<Vec<u8>, Fault> {
+        let len = usize::try_from(header.payload_bytes).map_err(|_| Fault::Bad {
             offset,
-            what: what.to_owned(),
-        };
-        let len = usize::try_from(header.payload_bytes)
-            .map_err(|_| bad("the frame is longer than memory"))?;
+            what: "the frame is longer than memory".to_owned(),
+        })?;
         let mut payload = vec![0; len];
         self.file
             .read_exact_at(&mut payload, offset + HEADER_BYTES as u64)
             .map_err(Fault::Io)?;
-        if crc32c::crc32c(&payload) != header.payload_crc32c {
-            return Err(bad("the frame's content does not have its checksum"));
-        }
         Ok(payload)
     }
 

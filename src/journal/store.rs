@@ -242,19 +242,7 @@ impl Store {
         active: &mut Active,
         remembered: Vec<(Digest, Duration)>,
     ) -> Result<(), JournalError> {
-        let start = Start {
-            segment: self.next_segment,
-            created_unix_ms: unix_ms(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            schemas: table_schemas(),
-            remembered: remembered
-                .into_iter()
-                .map(|(digest, left)| Remembered {
-                    digest: digest.to_bytes().to_vec(),
-                    left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-                })
-                .collect(),
-        };
+        let start = new_start(self.next_segment, remembered);
         let magic = io::Write::write_all(&mut active.file, MAGIC);
         magic.map_err(|error| failure("write", &active.path, &error))?;
         active.end = MAGIC.len() as u64;
@@ -291,6 +279,23 @@ impl Store {
             self.closed_bytes -= oldest.bytes;
             self.closed.pop_front();
         }
+    }
+}
+
+/// What a segment that is made now begins with.
+pub(super) fn new_start(segment: u64, remembered: Vec<(Digest, Duration)>) -> Start {
+    Start {
+        segment,
+        created_unix_ms: unix_ms(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        schemas: table_schemas(),
+        remembered: remembered
+            .into_iter()
+            .map(|(digest, left)| Remembered {
+                digest: digest.to_bytes().to_vec(),
+                left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            })
+            .collect(),
     }
 }
 

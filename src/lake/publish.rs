@@ -228,8 +228,8 @@ impl Lake {
             .join(", ");
         let sql = format!(
             "INSERT INTO {} (writer_id, seal_id, cause, rows, {rows}, bytes, opened_at, sealed_at, stage_ms,
-                 publish_ms, committed_at)
-             VALUES (?, ?, ?, ?, {counts}, ?, make_timestamp(?), make_timestamp(?), ?, ?, make_timestamp(?))",
+                 publish_ms, committed_at, journaled_through)
+             VALUES (?, ?, ?, ?, {counts}, ?, make_timestamp(?), make_timestamp(?), ?, ?, make_timestamp(?), ?)",
             self.qualified(SEALS)
         );
         let micros = |unix_ms: i64| unix_ms.saturating_mul(1000);
@@ -247,6 +247,7 @@ impl Lake {
                     seal.stage_ms,
                     started.elapsed().as_secs_f64() * 1e3,
                     micros(unix_ms()),
+                    seal.journaled_through,
                 ],
             )
             .map_err(LakeError::duckdb(format!("record seal {}", seal.id)))?;

@@ -66,6 +66,7 @@ fn seals_columns() -> Vec<(String, &'static str)> {
         ("stage_ms", "DOUBLE"),
         ("publish_ms", "DOUBLE"),
         ("committed_at", "TIMESTAMP"),
+        ("journaled_through", "UBIGINT"),
     ];
     let rows = Table::ALL.map(|table| (rows_column(table), "UBIGINT"));
     [named(&head), rows.to_vec(), named(&tail)].concat()

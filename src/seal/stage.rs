@@ -75,6 +75,7 @@ pub fn stage(disk: &dyn Disk, seal: &Seal, staged_dir: &Path) -> Result<StagedSe
         files,
         opened_unix_ms: seal.opened_unix_ms,
         sealed_unix_ms: seal.sealed_unix_ms,
+        journaled_through: seal.journaled_through,
         stage_ms: started.elapsed().as_secs_f64() * 1e3,
     };
     disk.sync_dir(&dir)

@@ -64,6 +64,8 @@ pub struct StagedSeal {
     pub opened_unix_ms: i64,
     /// The cut, Unix milliseconds.
     pub sealed_unix_ms: i64,
+    /// The journal's sequence of the last batch it holds; 0 when none of its rows is in the journal.
+    pub journaled_through: u64,
     /// How long writing and syncing the files took.
     pub stage_ms: f64,
 }
@@ -76,6 +78,9 @@ struct Manifest {
     cause: CutCause,
     opened_unix_ms: i64,
     sealed_unix_ms: i64,
+    /// Missing in what was staged before there was a journal.
+    #[serde(default)]
+    journaled_through: u64,
     stage_ms: f64,
     files: Vec<ManifestFile>,
 }
@@ -122,6 +127,7 @@ impl StagedSeal {
             cause: self.cause,
             opened_unix_ms: self.opened_unix_ms,
             sealed_unix_ms: self.sealed_unix_ms,
+            journaled_through: self.journaled_through,
             stage_ms: self.stage_ms,
             files: self
                 .files
@@ -181,6 +187,7 @@ impl StagedSeal {
             files,
             opened_unix_ms: manifest.opened_unix_ms,
             sealed_unix_ms: manifest.sealed_unix_ms,
+            journaled_through: manifest.journaled_through,
             stage_ms: manifest.stage_ms,
         }))
     }

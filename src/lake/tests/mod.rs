@@ -83,6 +83,7 @@ impl Fixture {
             files,
             opened_unix_ms: unix_ms() - 5000,
             sealed_unix_ms: unix_ms(),
+            journaled_through: id,
             stage_ms: 1.5,
         };
         seal.write_manifest(&RealDisk).unwrap();

@@ -23,7 +23,7 @@ fn a_published_seal_is_readable_in_all_tables() {
     let recorded =
         "SELECT count(*) FROM otlake_seals WHERE seal_id = 1 AND rows = 21 AND logs_rows = 3
         AND metrics_exp_histogram_rows = 3 AND cause = 'age' AND writer_id LIKE '%badcafe'
-        AND committed_at >= sealed_at AND sealed_at > opened_at AND publish_ms > 0
+        AND committed_at >= sealed_at AND sealed_at > opened_at AND publish_ms > 0 AND journaled_through = 1
         AND abs(epoch(committed_at) - epoch(now())) < 60";
     assert_eq!(fixture.ask(recorded), 1);
     assert!(lake.is_published(SealId(1)).unwrap());
