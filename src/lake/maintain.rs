@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use super::LakeConfig;
 use super::error::LakeError;
 use super::giveway::Patience;
-use super::publish::{Lake, live_files_sql};
+use super::publish::Lake;
 use super::queue::PublishQueue;
 use super::sql::literal;
-use super::tables::{METADATA, SEALS};
+use super::tables::{METADATA, SEALS, live_files_sql};
 use crate::seal::ledger::unix_ms;
 
 /// Upper ends of the tiers below the target size, bytes, with the files that start a merge.

@@ -19,9 +19,11 @@
 mod connection;
 mod error;
 mod extensions;
+mod folder;
 mod giveway;
 mod maintain;
 mod merge;
+mod place;
 mod publish;
 mod publisher;
 mod queue;

@@ -3,27 +3,24 @@
 //! Inside one transaction: look the seal up; move its files into the lake's folder; register them; insert the
 //! seal's row; commit. A crash at any point leaves each file in one of two places, and the next attempt goes on.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use duckdb::{Connection, params};
 
 use super::LakeConfig;
-use super::connection::{absolute, check_schema_name, open_read_write};
+use super::connection::{check_schema_name, open_read_write};
 use super::error::LakeError;
+use super::folder::{check_data_folder, mark_data_folder, no_data_folder};
 use super::maintain::Maintenance;
+use super::place::place;
 use super::sql::{identifier, literal};
-use super::tables::{METADATA, SEALS, prepare, rows_column};
+use super::tables::{SEALS, live_files_sql, prepare, rows_column};
 use crate::disk::{Disk as _, RealDisk};
 use crate::seal::ledger::{LakeFiles, unix_ms};
-use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::seal::staged::StagedSeal;
 use crate::signal::{SealId, Table, WriterId};
-
-/// A file in the lake's folder by which it is known.
-const MARKER: &str = "otlake.lake";
-const MARKER_TEXT: &[u8] = b"otlake knows this folder as its lake's by this file.\n";
 
 /// The lake, open for writing. There is one in a process, owned by the publisher's thread.
 pub struct Lake {
@@ -198,7 +195,7 @@ impl Lake {
             return Ok(false);
         }
         for file in &seal.files {
-            let path = self.place(seal, file)?;
+            let path = place(&self.config, &self.writer, seal, file)?;
             let sql = format!(
                 "CALL ducklake_add_data_files('lake', {}, {}, schema => {}, allow_missing => true)",
                 literal(file.table.name()),
@@ -252,127 +249,10 @@ impl Lake {
             .map_err(LakeError::duckdb(format!("record seal {}", seal.id)))?;
         Ok(())
     }
-
-    /// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
-    fn place(&self, seal: &StagedSeal, file: &StagedFile) -> Result<PathBuf, LakeError> {
-        let schema_dir = absolute(&self.config.data_path).join(&self.config.schema);
-        let dir = schema_dir.join(file.table.name());
-        for dir in [&schema_dir, &dir] {
-            make_dir(dir)?;
-        }
-        let name = format!("{}-{}.parquet", self.writer.short(), seal.id);
-        let destination = dir.join(name);
-        let staged = seal.dir.join(file.name());
-        move_file(&staged, &destination)?;
-        RealDisk
-            .sync_dir(&dir)
-            .map_err(LakeError::io("sync", &dir))?;
-        Ok(destination)
-    }
-}
-
-/// `FROM` and `WHERE` over the live data files (`f`) of the tables (`t`) in a schema.
-pub(super) fn live_files_sql(schema: &str) -> String {
-    format!(
-        "FROM {METADATA}.ducklake_data_file f
-         JOIN {METADATA}.ducklake_table t ON t.table_id = f.table_id
-         JOIN {METADATA}.ducklake_schema s ON s.schema_id = t.schema_id
-         WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL
-           AND s.schema_name = {}",
-        literal(schema)
-    )
 }
 
 fn run(connection: &Connection, sql: &str, id: SealId, action: &str) -> Result<(), LakeError> {
     connection
         .execute_batch(sql)
         .map_err(LakeError::duckdb(format!("{action} seal {id}")))
-}
-
-/// Whether the lake's folder is there, and not another one in its place: merging makes missing folders, and a volume
-/// that is not mounted leaves an empty one.
-fn check_data_folder(config: &LakeConfig) -> Result<(), LakeError> {
-    if config.data_path.join(MARKER).is_file() {
-        return Ok(());
-    }
-    Err(no_data_folder(config))
-}
-
-/// Marks the lake's folder, unless an empty one is in the place of that with the lake's files.
-fn mark_data_folder(connection: &Connection, config: &LakeConfig) -> Result<(), LakeError> {
-    let marker = config.data_path.join(MARKER);
-    if marker.is_file() {
-        return Ok(());
-    }
-    let mut entries =
-        fs::read_dir(&config.data_path).map_err(LakeError::io("read", &config.data_path))?;
-    if entries.next().is_none() {
-        let sql = format!("SELECT count(*) {}", live_files_sql(&config.schema));
-        let files: i64 = connection
-            .query_row(&sql, [], |row| row.get(0))
-            .map_err(LakeError::duckdb("count the lake's files"))?;
-        if files > 0 {
-            return Err(no_data_folder(config));
-        }
-    }
-    RealDisk
-        .write_synced(&marker, MARKER_TEXT)
-        .map_err(LakeError::io("write", &marker))
-}
-
-fn no_data_folder(config: &LakeConfig) -> LakeError {
-    LakeError::NoDataFolder {
-        path: config.data_path.clone(),
-        catalog: config.catalog.clone(),
-    }
-}
-
-/// Makes one folder, not its parents: the lake's own folder is never made again once it was there.
-fn make_dir(dir: &Path) -> Result<(), LakeError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(LakeError::io("make folder", dir)(error));
-        }
-        _ => {}
-    }
-    match dir.parent() {
-        Some(parent) => RealDisk
-            .sync_dir(parent)
-            .map_err(LakeError::io("sync", parent)),
-        None => Ok(()),
-    }
-}
-
-/// Renames, or copies where the two places are on different devices. Done already is fine.
-fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
-    let error = match fs::rename(staged, destination) {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
-    match error.kind() {
-        io::ErrorKind::NotFound if destination.is_file() => Ok(()),
-        io::ErrorKind::NotFound if !staged.exists() => Err(LakeError::StagedFileLost {
-            staged: staged.to_owned(),
-            destination: destination.to_owned(),
-        }),
-        io::ErrorKind::CrossesDevices => copy_file(staged, destination)
-            .map_err(LakeError::io("copy a staged file to", destination)),
-        _ => Err(LakeError::io("move a staged file to", destination)(error)),
-    }
-}
-
-/// The copy gets its name only when it is whole and synced, so a file under that name is never a part of one.
-fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
-    let partial = destination.with_extension("partial");
-    fs::copy(staged, &partial)?;
-    File::open(&partial)?.sync_all()?;
-    fs::rename(&partial, destination)?;
-    // Durable before the only other copy goes.
-    destination
-        .parent()
-        .map_or(Ok(()), |dir| RealDisk.sync_dir(dir))?;
-    fs::remove_file(staged)
 }

@@ -1,0 +1,85 @@
+//! A staged file's way to its place in the lake's folder, durably.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::LakeConfig;
+use super::connection::absolute;
+use super::error::LakeError;
+use crate::disk::{Disk as _, RealDisk};
+use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::signal::WriterId;
+
+/// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
+///
+/// # Errors
+/// [`LakeError::StagedFileLost`] when it is in neither place, [`LakeError::Io`] otherwise.
+pub(super) fn place(
+    config: &LakeConfig,
+    writer: &WriterId,
+    seal: &StagedSeal,
+    file: &StagedFile,
+) -> Result<PathBuf, LakeError> {
+    let schema_dir = absolute(&config.data_path).join(&config.schema);
+    let dir = schema_dir.join(file.table.name());
+    for dir in [&schema_dir, &dir] {
+        make_dir(dir)?;
+    }
+    let destination = dir.join(format!("{}-{}.parquet", writer.short(), seal.id));
+    move_file(&seal.dir.join(file.name()), &destination)?;
+    RealDisk
+        .sync_dir(&dir)
+        .map_err(LakeError::io("sync", &dir))?;
+    Ok(destination)
+}
+
+/// Makes one folder, not its parents: the lake's own folder is never made again once it was there.
+fn make_dir(dir: &Path) -> Result<(), LakeError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(LakeError::io("make folder", dir)(error));
+        }
+        _ => {}
+    }
+    match dir.parent() {
+        Some(parent) => RealDisk
+            .sync_dir(parent)
+            .map_err(LakeError::io("sync", parent)),
+        None => Ok(()),
+    }
+}
+
+/// Renames, or copies where the two places are on different devices. Done already is fine.
+fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
+    let error = match fs::rename(staged, destination) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound if destination.is_file() => Ok(()),
+        io::ErrorKind::NotFound if !staged.exists() => Err(LakeError::StagedFileLost {
+            staged: staged.to_owned(),
+            destination: destination.to_owned(),
+        }),
+        io::ErrorKind::CrossesDevices => copy_file(staged, destination)
+            .map_err(LakeError::io("copy a staged file to", destination)),
+        _ => Err(LakeError::io("move a staged file to", destination)(error)),
+    }
+}
+
+/// The copy gets its name only when it is whole and synced, so a file under that name is never a part of one.
+fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
+    let partial = destination.with_extension("partial");
+    fs::copy(staged, &partial)?;
+    File::open(&partial)?.sync_all()?;
+    fs::rename(&partial, destination)?;
+    // Durable before the only other copy goes.
+    destination
+        .parent()
+        .map_or(Ok(()), |dir| RealDisk.sync_dir(dir))?;
+    fs::remove_file(staged)
+}
