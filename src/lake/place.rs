@@ -55,19 +55,25 @@ fn make_dir(dir: &Path) -> Result<(), LakeError> {
 
 /// Renames, or copies where the two places are on different devices. Done already is fine.
 fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
-    let error = match fs::rename(staged, destination) {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
-    match error.kind() {
-        io::ErrorKind::NotFound if destination.is_file() => Ok(()),
-        io::ErrorKind::NotFound if !staged.exists() => Err(LakeError::StagedFileLost {
+    // Looked at first: between devices Linux answers CrossesDevices also for a file that is not there.
+    let is_staged = staged
+        .try_exists()
+        .map_err(LakeError::io("look for the staged file", staged))?;
+    if !is_staged {
+        if destination.is_file() {
+            return Ok(());
+        }
+        return Err(LakeError::StagedFileLost {
             staged: staged.to_owned(),
             destination: destination.to_owned(),
-        }),
-        io::ErrorKind::CrossesDevices => copy_file(staged, destination)
-            .map_err(LakeError::io("copy a staged file to", destination)),
-        _ => Err(LakeError::io("move a staged file to", destination)(error)),
+        });
+    }
+    match fs::rename(staged, destination) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy_file(staged, destination)
+                .map_err(LakeError::io("copy a staged file to", destination))
+        }
+        outcome => outcome.map_err(LakeError::io("move a staged file to", destination)),
     }
 }
 
