@@ -17,6 +17,7 @@
 //!   no seal waits.
 
 mod connection;
+mod crash;
 mod error;
 mod extensions;
 mod folder;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::LakeConfig;
 use super::connection::absolute;
+use super::crash::crash_point;
 use super::error::LakeError;
 use crate::disk::{Disk as _, RealDisk};
 use crate::seal::staged::{StagedFile, StagedSeal};
@@ -27,10 +28,13 @@ pub(super) fn place(
         make_dir(dir)?;
     }
     let destination = dir.join(format!("{}-{}.parquet", writer.short(), seal.id));
+    crash_point!("folder made");
     move_file(&seal.dir.join(file.name()), &destination)?;
+    crash_point!("moved");
     RealDisk
         .sync_dir(&dir)
         .map_err(LakeError::io("sync", &dir))?;
+    crash_point!("table's folder synced");
     Ok(destination)
 }
 
@@ -81,11 +85,15 @@ fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
 fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
     let partial = destination.with_extension("partial");
     fs::copy(staged, &partial)?;
+    crash_point!("copied");
     File::open(&partial)?.sync_all()?;
+    crash_point!("copy synced");
     fs::rename(&partial, destination)?;
+    crash_point!("copy named");
     // Durable before the only other copy goes.
     destination
         .parent()
         .map_or(Ok(()), |dir| RealDisk.sync_dir(dir))?;
+    crash_point!("copy's folder synced");
     fs::remove_file(staged)
 }

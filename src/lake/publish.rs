@@ -11,6 +11,7 @@ use duckdb::{Connection, params};
 
 use super::LakeConfig;
 use super::connection::{check_schema_name, open_read_write};
+use super::crash::crash_point;
 use super::error::LakeError;
 use super::folder::{check_data_folder, mark_data_folder, no_data_folder};
 use super::maintain::Maintenance;
@@ -170,7 +171,9 @@ impl Lake {
     fn try_publish(&self, seal: &StagedSeal) -> Result<(), LakeError> {
         let started = Instant::now();
         let connection = self.connection()?;
+        crash_point!("nothing");
         run(connection, "BEGIN", seal.id, "begin the transaction of")?;
+        crash_point!("begun");
         let end = self
             .in_transaction(connection, seal, started)
             .and_then(|written| {
@@ -181,6 +184,7 @@ impl Lake {
             // The connection is dropped next; a failed rollback changes nothing.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        crash_point!("ended");
         end
     }
 
@@ -194,6 +198,7 @@ impl Lake {
         if self.find(connection, seal.id)? {
             return Ok(false);
         }
+        crash_point!("looked up");
         for file in &seal.files {
             let path = place(&self.config, &self.writer, seal, file)?;
             let sql = format!(
@@ -203,13 +208,16 @@ impl Lake {
                 literal(&self.config.schema),
             );
             run(connection, &sql, seal.id, "register the files of")?;
+            crash_point!("registered");
         }
         if !seal.files.is_empty() {
             RealDisk
                 .sync_dir(&seal.dir)
                 .map_err(LakeError::io("sync", &seal.dir))?;
+            crash_point!("staged folder synced");
         }
         self.insert_seal(connection, seal, started)?;
+        crash_point!("seal recorded");
         Ok(true)
     }
 

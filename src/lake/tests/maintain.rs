@@ -180,10 +180,10 @@ const CHILD: &str = "OTLAKE_TEST_READER";
 /// Guarantees: it never meets an error, and never sees fewer rows than before or a part of a seal.
 #[test]
 fn another_process_reads_while_this_one_writes_and_merges() {
-    let fixture = Fixture::new();
     if let Ok(dir) = env::var(CHILD) {
-        return read_repeatedly(fixture, Path::new(&dir));
+        return read_repeatedly(Path::new(&dir));
     }
+    let fixture = Fixture::new();
     let mut lake = fixture.open();
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
@@ -200,9 +200,8 @@ fn another_process_reads_while_this_one_writes_and_merges() {
     assert!(child.wait().unwrap().success());
 }
 
-fn read_repeatedly(mut fixture: Fixture, dir: &Path) {
-    fixture.config.catalog = Catalog::Sqlite(dir.join("catalog.sqlite"));
-    fixture.config.data_path = dir.join("lake");
+fn read_repeatedly(dir: &Path) {
+    let fixture = Fixture::at(dir);
     let (mut seen, mut reads) = (0, 0);
     let started = Instant::now();
     while !dir.join("enough").exists() && started.elapsed() < Duration::from_secs(60) {

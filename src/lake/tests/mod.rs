@@ -1,12 +1,15 @@
 //! The lake against a real DuckLake in a temporary folder.
 
+mod crash;
+mod killed;
 mod maintain;
 mod open;
 mod publish;
 mod publisher;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +26,13 @@ use super::{Catalog, Lake, LakeConfig, open_read_only};
 use crate::disk::RealDisk;
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
-use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::seal::staged::{StagedFile, StagedSeal, read_all};
 use crate::signal::{CutCause, SealId, Table, WriterId};
 
 /// A data folder with the settings of a lake in it.
 struct Fixture {
     dir: TempDir,
+    staged_dir: PathBuf,
     config: LakeConfig,
     writer: WriterId,
 }
@@ -49,10 +53,20 @@ impl Fixture {
             snapshot_retention: Duration::from_secs(900),
         };
         Fixture {
+            staged_dir: dir.path().join("staged"),
             dir,
             config,
             writer: WriterId("0192f0c1-7a3b-7000-8000-00000badcafe".to_owned()),
         }
+    }
+
+    /// The data folder of another process.
+    fn at(dir: &Path) -> Fixture {
+        let mut fixture = Fixture::new();
+        fixture.staged_dir = dir.join("staged");
+        fixture.config.catalog = Catalog::Sqlite(dir.join("catalog.sqlite"));
+        fixture.config.data_path = dir.join("lake");
+        fixture
     }
 
     fn open(&self) -> Lake {
@@ -61,18 +75,19 @@ impl Fixture {
 
     /// Stages a seal with `rows` rows in each of `tables`, named and dated after the seal.
     fn stage(&self, id: u64, tables: &[Table], rows: usize) -> StagedSeal {
-        let dir = self.dir.path().join("staged").join(SealId(id).to_string());
+        let dir = self.staged_dir.join(SealId(id).to_string());
         fs::create_dir_all(&dir).unwrap();
         let files = tables
             .iter()
             .map(|&table| {
                 let path = dir.join(crate::seal::staged::file_name(table));
                 write_parquet(&path, &batch(table, id, rows));
+                let content = fs::read(&path).unwrap();
                 StagedFile {
                     table,
                     rows: rows as u64,
-                    bytes: fs::metadata(&path).unwrap().len(),
-                    crc32c: 0,
+                    bytes: content.len() as u64,
+                    crc32c: crc32c::crc32c(&content),
                 }
             })
             .collect();
@@ -89,6 +104,37 @@ impl Fixture {
         seal
     }
 
+    /// The staged seals, read back and checked as a start does it.
+    fn staged(&self) -> Vec<StagedSeal> {
+        let seals = read_all(&RealDisk, &self.staged_dir).unwrap();
+        for seal in &seals {
+            seal.check(&RealDisk).unwrap();
+        }
+        seals
+    }
+
+    /// Files in the tables' folders that the catalog does not have as live files of a table.
+    fn unreferenced(&self) -> Vec<PathBuf> {
+        let reader = open_read_only(&self.config).unwrap();
+        let mut left = Vec::new();
+        for table in Table::ALL {
+            let sql = format!("SELECT data_file FROM ducklake_list_files('lake', '{table}')");
+            let mut statement = reader.prepare(&sql).unwrap();
+            let live: HashSet<String> = statement
+                .query_map([], |row| row.get(0))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            let dir = fs::canonicalize(&self.config.data_path).unwrap();
+            let Ok(entries) = fs::read_dir(dir.join("main").join(table.name())) else {
+                continue;
+            };
+            let paths = entries.map(|entry| entry.unwrap().path());
+            left.extend(paths.filter(|path| !live.contains(path.to_str().unwrap())));
+        }
+        left
+    }
+
     /// Answers one number of a fresh, read-only connection.
     fn ask(&self, sql: &str) -> i64 {
         ask(&open_read_only(&self.config).unwrap(), sql)
@@ -100,7 +146,7 @@ fn ask(connection: &Connection, sql: &str) -> i64 {
 }
 
 /// The folder that scripts/setup made, also when the tests are built outside of the checkout.
-fn extension_dir() -> Option<std::path::PathBuf> {
+fn extension_dir() -> Option<PathBuf> {
     let library = std::env::var_os("DUCKDB_LIB_DIR")?;
     Some(Path::new(&library).join("../extensions"))
 }
