@@ -51,9 +51,9 @@ pub enum LakeError {
         /// The catalog that refers to it.
         catalog: Catalog,
     },
-    /// The catalog was there when the server started and is not any more.
+    /// The lake's folder is there and its catalog is not, or empty.
     #[error(
-        "the lake's catalog {catalog} is gone: put the file back; a new, empty one would forget every row of the lake"
+        "the lake's catalog {catalog} is gone: put the file back, or check --catalog and --data-path; a new, empty one would forget every row of the lake"
     )]
     NoCatalog {
         /// The catalog.

@@ -3,8 +3,6 @@
 //! Inside one transaction: look the seal up; move its files into the lake's folder; register them; insert the
 //! seal's row; commit. A crash at any point leaves each file in one of two places, and the next attempt goes on.
 
-use std::fs;
-use std::path::Path;
 use std::time::Instant;
 
 use duckdb::{Connection, params};
@@ -13,7 +11,7 @@ use super::LakeConfig;
 use super::connection::{check_schema_name, open_read_write};
 use super::crash::crash_point;
 use super::error::LakeError;
-use super::folder::{check_data_folder, mark_data_folder, no_data_folder};
+use super::folder::{CatalogFile, check_data_folder, make_folders, mark_data_folder, sync_folders};
 use super::maintain::Maintenance;
 use super::place::place;
 use super::sql::{identifier, literal};
@@ -30,6 +28,8 @@ pub struct Lake {
     writer: WriterId,
     /// `None` after a failure: what state the connection is in is unknown then, so the next attempt opens another.
     connection: Option<Connection>,
+    /// The catalog of `connection`.
+    attached_to: CatalogFile,
     /// Seals published through `connection`.
     connection_seals: u32,
 }
@@ -42,28 +42,21 @@ impl Lake {
     /// Opens the lake, and makes it when neither catalog nor folder are there.
     ///
     /// # Errors
-    /// [`LakeError::NoDataFolder`] when the catalog is there and the folder is not; otherwise what failed.
+    /// [`LakeError::NoDataFolder`] when the catalog is there and the folder is not, [`LakeError::NoCatalog`] when the folder
+    /// is a lake's and the catalog is not there; otherwise what failed.
     pub fn open(config: &LakeConfig, writer: &WriterId) -> Result<Lake, LakeError> {
         check_schema_name(&config.schema)?;
-        if !config.catalog.path().exists() {
-            let folder = config.catalog.path().parent().unwrap_or(Path::new("."));
-            for folder in [folder, &config.data_path] {
-                if !folder.as_os_str().is_empty() {
-                    fs::create_dir_all(folder).map_err(LakeError::io("make folder", folder))?;
-                }
-            }
-        }
-        if !config.data_path.is_dir() {
-            return Err(no_data_folder(config));
-        }
+        make_folders(config)?;
         let connection = open_read_write(config)?;
         prepare(&connection, config)?;
         mark_data_folder(&connection, config)?;
+        sync_folders(config)?;
         Ok(Lake {
             maintenance: Maintenance::new(config),
             config: config.clone(),
             writer: writer.clone(),
             connection: Some(connection),
+            attached_to: CatalogFile::find(config)?,
             connection_seals: 0,
         })
     }
@@ -129,18 +122,18 @@ impl Lake {
         self.connection = None;
     }
 
-    /// Opens the connection again after a failure. Never makes a new lake in place of one that is gone.
+    /// Makes sure that the connection is open, and to the catalog that is there. Never makes a new lake in place of one
+    /// that is gone: DuckDB opens the catalog by its name in each transaction, and makes an empty one that is missing.
     pub(super) fn attach(&mut self) -> Result<(), LakeError> {
         check_data_folder(&self.config)?;
-        if self.connection.is_some() {
+        let catalog = CatalogFile::find(&self.config)?;
+        if self.connection.is_some() && self.attached_to == catalog {
             return Ok(());
         }
-        if !self.config.catalog.path().exists() {
-            return Err(LakeError::NoCatalog {
-                catalog: self.config.catalog.clone(),
-            });
-        }
+        self.connection = None;
+        sync_folders(&self.config)?;
         self.connection = Some(open_read_write(&self.config)?);
+        self.attached_to = catalog;
         self.connection_seals = 0;
         Ok(())
     }
