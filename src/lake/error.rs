@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Catalog;
+use crate::signal::SealId;
 
 /// A failure of the lake. The text says what happened, where, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,18 @@ pub enum LakeError {
         /// Where it should go.
         destination: PathBuf,
     },
+    /// The lake has a seal of this number with other rows.
+    #[error(
+        "seal {seal} has {rows} rows, and the lake has {recorded} rows of another seal with its number: does another otlake run on a copy of this data folder? Stop that one; these rows stay staged"
+    )]
+    SealNumberTaken {
+        /// The seal's number.
+        seal: SealId,
+        /// The rows that are staged.
+        rows: u64,
+        /// The rows that the lake has under that number.
+        recorded: u64,
+    },
     /// A file or folder refused.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
@@ -128,6 +141,7 @@ impl LakeError {
             | LakeError::SchemaName { .. }
             | LakeError::Extension { .. }
             | LakeError::NoLake { .. }
+            | LakeError::SealNumberTaken { .. }
             | LakeError::ColumnType { .. } => false,
         }
     }

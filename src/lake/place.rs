@@ -10,7 +10,7 @@ use super::crash::crash_point;
 use super::error::LakeError;
 use crate::disk::{Disk as _, RealDisk};
 use crate::seal::staged::{StagedFile, StagedSeal};
-use crate::signal::WriterId;
+use crate::signal::{SealId, Table, WriterId};
 
 /// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
 ///
@@ -27,7 +27,7 @@ pub(super) fn place(
     for dir in [&schema_dir, &dir] {
         make_dir(dir)?;
     }
-    let destination = dir.join(format!("{}-{}.parquet", writer.short(), seal.id));
+    let destination = dir.join(placed_name(writer.short(), seal.id));
     crash_point!("folder made");
     move_file(&seal.dir.join(file.name()), &destination)?;
     crash_point!("moved");
@@ -36,6 +36,39 @@ pub(super) fn place(
         .map_err(LakeError::io("sync", &dir))?;
     crash_point!("table's folder synced");
     Ok(destination)
+}
+
+/// The name of a seal's file in a table's folder.
+fn placed_name(writer: &str, seal: SealId) -> String {
+    format!("{writer}-{seal}.parquet")
+}
+
+/// The seal whose file has this name in a table's folder, with the short id of its writer.
+pub(super) fn placed_seal(name: &str) -> Option<(&str, SealId)> {
+    let (writer, number) = name.strip_suffix(".parquet")?.split_once('-')?;
+    let seal = SealId(number.parse().ok()?);
+    (placed_name(writer, seal) == name).then_some((writer, seal))
+}
+
+/// The highest number of this writer's seals that have a file in the lake's folder.
+///
+/// # Errors
+/// [`LakeError::Io`] when a folder cannot be read.
+pub(super) fn last_placed(config: &LakeConfig, writer: &WriterId) -> Result<SealId, LakeError> {
+    let mut last = SealId(0);
+    for table in Table::ALL {
+        let dir = config.data_path.join(&config.schema).join(table.name());
+        let paths = match RealDisk.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            paths => paths.map_err(LakeError::io("read", &dir))?,
+        };
+        let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+        let ours = names
+            .filter_map(placed_seal)
+            .filter(|(short, _)| *short == writer.short());
+        last = ours.map(|(_, seal)| seal).fold(last, SealId::max);
+    }
+    Ok(last)
 }
 
 /// Makes one folder, not its parents: the lake's own folder is never made again once it was there.

@@ -13,7 +13,7 @@ use super::crash::crash_point;
 use super::error::LakeError;
 use super::folder::{CatalogFile, check_data_folder, make_folders, mark_data_folder, sync_folders};
 use super::maintain::Maintenance;
-use super::place::place;
+use super::place::{last_placed, place};
 use super::sql::{identifier, literal};
 use super::tables::{SEALS, live_files_sql, prepare, rows_column};
 use crate::disk::{Disk as _, RealDisk};
@@ -33,6 +33,9 @@ pub struct Lake {
     /// Seals published through `connection`.
     connection_seals: u32,
 }
+
+/// Rows by table, in the order of [`Table::ALL`].
+type TableRows = [u64; Table::ALL.len()];
 
 /// DuckLake keeps a little of every snapshot it saw in memory, about 20 KB a seal, so the connection is renewed after
 /// this many seals: 20 MB, and an hour or more at one seal each few seconds.
@@ -66,7 +69,28 @@ impl Lake {
     /// # Errors
     /// [`LakeError::NotAttached`] after a failed publish, and whatever DuckDB says.
     pub fn is_published(&self, id: SealId) -> Result<bool, LakeError> {
-        self.find(self.connection()?, id)
+        Ok(self.recorded_rows(self.connection()?, id)?.is_some())
+    }
+
+    /// The highest number that a seal of this writer has, or had, in the lake; 0 when there is none. New seals are numbered
+    /// above it, also where the data folder is an older copy than the lake: a number used twice would be taken for a
+    /// seal that is published.
+    ///
+    /// # Errors
+    /// [`LakeError::NotAttached`] after a failed publish, and whatever DuckDB or the file system says.
+    pub fn last_seal(&self) -> Result<SealId, LakeError> {
+        let sql = format!(
+            "SELECT coalesce(max(seal_id), 0) FROM {} WHERE writer_id = {}",
+            self.qualified(SEALS),
+            literal(&self.writer.0),
+        );
+        let recorded = self
+            .connection()?
+            .query_row(&sql, [], |row| row.get(0))
+            .map_err(LakeError::duckdb("look up the last seal"))?;
+        // The catalog can be an older copy too: its files tell.
+        let placed = last_placed(&self.config, &self.writer)?;
+        Ok(SealId(recorded).max(placed))
     }
 
     /// Publishes the seal. A seal that is in the lake already is left as it is, which is a success too; the caller
@@ -74,7 +98,7 @@ impl Lake {
     ///
     /// # Errors
     /// Nothing of the seal is visible after an error, or, when the connection broke in the commit, all of it is:
-    /// calling again finds out.
+    /// calling again finds out. [`LakeError::SealNumberTaken`] when the lake has another seal of its number.
     pub fn publish(&mut self, seal: &StagedSeal) -> Result<(), LakeError> {
         if self.connection_seals >= CONNECTION_SEALS_MAX {
             self.detach();
@@ -147,18 +171,33 @@ impl Lake {
         )
     }
 
-    fn find(&self, connection: &Connection, id: SealId) -> Result<bool, LakeError> {
+    /// The rows that the lake has of a seal, by table; `None` when it is not in the lake.
+    fn recorded_rows(
+        &self,
+        connection: &Connection,
+        id: SealId,
+    ) -> Result<Option<TableRows>, LakeError> {
+        let action = || LakeError::duckdb(format!("look up seal {id}"));
         // As literals, so that DuckLake can leave out files by their statistics.
         let sql = format!(
-            "SELECT count(*) FROM {} WHERE writer_id = {} AND seal_id = {}",
+            "SELECT {} FROM {} WHERE writer_id = {} AND seal_id = {}",
+            Table::ALL
+                .map(|table| format!("coalesce({}, 0)", rows_column(table)))
+                .join(", "),
             self.qualified(SEALS),
             literal(&self.writer.0),
             id.0
         );
-        let found: i64 = connection
-            .query_row(&sql, [], |row| row.get(0))
-            .map_err(LakeError::duckdb(format!("look up seal {id}")))?;
-        Ok(found > 0)
+        let mut statement = connection.prepare(&sql).map_err(action())?;
+        let mut found = statement.query([]).map_err(action())?;
+        let Some(row) = found.next().map_err(action())? else {
+            return Ok(None);
+        };
+        let mut rows = TableRows::default();
+        for (place, rows) in rows.iter_mut().enumerate() {
+            *rows = row.get(place).map_err(action())?;
+        }
+        Ok(Some(rows))
     }
 
     fn try_publish(&self, seal: &StagedSeal) -> Result<(), LakeError> {
@@ -188,8 +227,8 @@ impl Lake {
         seal: &StagedSeal,
         started: Instant,
     ) -> Result<bool, LakeError> {
-        if self.find(connection, seal.id)? {
-            return Ok(false);
+        if let Some(recorded) = self.recorded_rows(connection, seal.id)? {
+            return is_same(seal, &recorded).map(|()| false);
         }
         crash_point!("looked up");
         for file in &seal.files {
@@ -250,6 +289,18 @@ impl Lake {
             .map_err(LakeError::duckdb(format!("record seal {}", seal.id)))?;
         Ok(())
     }
+}
+
+/// Whether the seal of this number in the lake is this one. A seal that is staged again has the same rows.
+fn is_same(seal: &StagedSeal, recorded: &TableRows) -> Result<(), LakeError> {
+    if Table::ALL.map(|table| seal.table_rows(table)) == *recorded {
+        return Ok(());
+    }
+    Err(LakeError::SealNumberTaken {
+        seal: seal.id,
+        rows: seal.rows(),
+        recorded: recorded.iter().sum(),
+    })
 }
 
 fn run(connection: &Connection, sql: &str, id: SealId, action: &str) -> Result<(), LakeError> {
