@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use duckdb::Connection;
 
@@ -98,7 +98,12 @@ pub(super) fn check_data_folder(config: &LakeConfig) -> Result<(), LakeError> {
 }
 
 fn is_marked(config: &LakeConfig) -> bool {
-    config.data_path.join(MARKER).is_file()
+    marker(config).is_file()
+}
+
+/// The file by which the lake's folder is known.
+pub(super) fn marker(config: &LakeConfig) -> PathBuf {
+    config.data_path.join(MARKER)
 }
 
 /// Marks the lake's folder, unless an empty one is in the place of that with the lake's files.
@@ -106,8 +111,7 @@ pub(super) fn mark_data_folder(
     connection: &Connection,
     config: &LakeConfig,
 ) -> Result<(), LakeError> {
-    let marker = config.data_path.join(MARKER);
-    if marker.is_file() {
+    if is_marked(config) {
         return Ok(());
     }
     let mut entries =
@@ -121,6 +125,7 @@ pub(super) fn mark_data_folder(
             return Err(no_data_folder(config));
         }
     }
+    let marker = marker(config);
     RealDisk
         .write_synced(&marker, MARKER_TEXT)
         .map_err(LakeError::io("write", &marker))

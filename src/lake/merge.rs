@@ -70,7 +70,10 @@ impl Lake {
         };
         let action = || LakeError::duckdb(format!("merge files of {}", crowd.table));
         match merged {
-            Ok(files) => Ok(Some(files)),
+            Ok(files) => {
+                self.keep_committed(&crowd.table);
+                Ok(Some(files))
+            }
             Err(error) if error.to_string().contains(INTERRUPTED) => {
                 match connection.execute_batch("ROLLBACK") {
                     // The interrupt came before the transaction began, or in its commit, which ends it either way.

@@ -12,6 +12,9 @@ use crate::disk::{Disk as _, RealDisk};
 use crate::seal::staged::{StagedFile, StagedSeal};
 use crate::signal::{SealId, Table, WriterId};
 
+/// How the name of a copy ends before it is whole.
+const PARTIAL: &str = ".partial";
+
 /// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
 ///
 /// # Errors
@@ -46,8 +49,16 @@ fn placed_name(writer: &str, seal: SealId) -> String {
 /// The seal whose file has this name in a table's folder, with the short id of its writer.
 pub(super) fn placed_seal(name: &str) -> Option<(&str, SealId)> {
     let (writer, number) = name.strip_suffix(".parquet")?.split_once('-')?;
+    let is_short_id = writer.len() == 8 && writer.chars().all(|c| c.is_ascii_hexdigit());
     let seal = SealId(number.parse().ok()?);
-    (placed_name(writer, seal) == name).then_some((writer, seal))
+    // Sixteen digits, no sign.
+    (is_short_id && placed_name(writer, seal) == name).then_some((writer, seal))
+}
+
+/// Whether a copy has this name in a table's folder before it is whole.
+pub(super) fn is_partial(name: &str) -> bool {
+    name.strip_suffix(PARTIAL)
+        .is_some_and(|stem| placed_seal(&format!("{stem}.parquet")).is_some())
 }
 
 /// The highest number of this writer's seals that have a file in the lake's folder.
@@ -116,7 +127,7 @@ fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
 
 /// The copy gets its name only when it is whole and synced, so a file under that name is never a part of one.
 fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
-    let partial = destination.with_extension("partial");
+    let partial = destination.with_extension(PARTIAL.trim_start_matches('.'));
     fs::copy(staged, &partial)?;
     crash_point!("copied");
     File::open(&partial)?.sync_all()?;

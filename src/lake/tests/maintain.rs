@@ -5,20 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::*;
-use crate::lake::{MaintainStep, PublishQueue};
-
-fn maintain(lake: &mut Lake) -> u32 {
-    let mut merges = 0;
-    loop {
-        match lake.maintain_step().unwrap() {
-            MaintainStep::Idle => return merges,
-            MaintainStep::Merged { files_written, .. } => {
-                merges += u32::try_from(files_written).unwrap()
-            }
-            MaintainStep::Expired | MaintainStep::GaveWay => {}
-        }
-    }
-}
+use crate::lake::PublishQueue;
 
 /// Parquet files of a table that are on disk, live or not.
 fn files_on_disk(fixture: &Fixture, table: Table) -> usize {
@@ -78,6 +65,8 @@ fn a_merge_gives_way_to_a_waiting_seal() {
         lake.publish(&seal).unwrap();
     }
     assert_eq!(lake.maintain_step().unwrap(), MaintainStep::Expired);
+    let swept = MaintainStep::Swept { files: 0, bytes: 0 };
+    assert_eq!(lake.maintain_step().unwrap(), swept);
     let waiting = fixture.stage(9, &[Table::Logs], 10);
     queue.push(waiting.clone());
     assert_eq!(lake.maintain_step().unwrap(), MaintainStep::GaveWay);

@@ -6,6 +6,7 @@ mod maintain;
 mod open;
 mod publish;
 mod publisher;
+mod sweep;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -22,7 +23,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
-use super::{Catalog, Lake, LakeConfig, open_read_only};
+use super::{Catalog, Lake, LakeConfig, MaintainStep, open_read_only};
 use crate::disk::RealDisk;
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
@@ -43,7 +44,10 @@ impl Fixture {
     }
 
     fn with(catalog: impl FnOnce(&Path) -> Catalog) -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
+        Fixture::inside(tempfile::tempdir().unwrap(), catalog)
+    }
+
+    fn inside(dir: TempDir, catalog: impl FnOnce(&Path) -> Catalog) -> Fixture {
         let config = LakeConfig {
             catalog: catalog(dir.path()),
             data_path: dir.path().join("lake"),
@@ -62,9 +66,10 @@ impl Fixture {
 
     /// The data folder of another process.
     fn at(dir: &Path) -> Fixture {
-        let mut fixture = Fixture::new();
+        // Who is killed leaves its own folder behind: it goes with the other's.
+        let own = TempDir::new_in(dir).unwrap();
+        let mut fixture = Fixture::inside(own, |_| Catalog::Sqlite(dir.join("catalog.sqlite")));
         fixture.staged_dir = dir.join("staged");
-        fixture.config.catalog = Catalog::Sqlite(dir.join("catalog.sqlite"));
         fixture.config.data_path = dir.join("lake");
         fixture
     }
@@ -138,6 +143,18 @@ impl Fixture {
     /// Answers one number of a fresh, read-only connection.
     fn ask(&self, sql: &str) -> i64 {
         ask(&open_read_only(&self.config).unwrap(), sql)
+    }
+}
+
+/// Maintains until nothing is left to do; answers how many files merges wrote.
+fn maintain(lake: &mut Lake) -> u64 {
+    let mut merges = 0;
+    loop {
+        match lake.maintain_step().unwrap() {
+            MaintainStep::Idle => return merges,
+            MaintainStep::Merged { files_written, .. } => merges += files_written,
+            MaintainStep::Expired | MaintainStep::Swept { .. } | MaintainStep::GaveWay => {}
+        }
     }
 }
 
