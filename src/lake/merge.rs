@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use super::crash::crash_point;
 use super::error::LakeError;
 use super::giveway::while_nothing_waits;
 use super::maintain::Crowd;
@@ -50,6 +51,7 @@ impl Lake {
                     let (more_read, more_written): (u64, u64) = file?;
                     Ok((read + more_read, written + more_written))
                 });
+            crash_point!("merge written");
             connection.execute_batch("COMMIT")?;
             counted
         };
