@@ -42,6 +42,7 @@ pub(super) struct Pipeline {
 /// What the last run left, brought to disk, and the lake it goes to.
 struct Found {
     lake: Lake,
+    last_published: SealId,
     scan: Scan,
     recovery: Recovery,
 }
@@ -64,6 +65,7 @@ impl Pipeline {
         };
         let Found {
             lake,
+            last_published,
             scan,
             recovery,
         } = found;
@@ -76,7 +78,7 @@ impl Pipeline {
             target_bytes: config.seal.target_bytes,
             max_age: config.seal.max_age,
         };
-        let queue = SealQueue::new(limits, sequence.after(last_cut));
+        let queue = SealQueue::new(limits, sequence.after(last_cut).after(last_published));
         let ledger = Arc::new(Ledger::new());
         let publish_queue = PublishQueue::new();
         for seal in recovery.staged {
@@ -197,6 +199,7 @@ fn find(
         );
     }
     Ok(Found {
+        last_published: lake.last_seal()?,
         lake,
         scan,
         recovery,

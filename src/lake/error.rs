@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Catalog;
+use crate::signal::SealId;
 
 /// A failure of the lake. The text says what happened, where, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +52,9 @@ pub enum LakeError {
         /// The catalog that refers to it.
         catalog: Catalog,
     },
-    /// The catalog was there when the server started and is not any more.
+    /// The lake's folder is there and its catalog is not, or empty.
     #[error(
-        "the lake's catalog {catalog} is gone: put the file back; a new, empty one would forget every row of the lake"
+        "the lake's catalog {catalog} is gone: put the file back, or check --catalog and --data-path; a new, empty one would forget every row of the lake"
     )]
     NoCatalog {
         /// The catalog.
@@ -86,6 +87,18 @@ pub enum LakeError {
         staged: PathBuf,
         /// Where it should go.
         destination: PathBuf,
+    },
+    /// The lake has a seal of this number with other rows.
+    #[error(
+        "seal {seal} has {rows} rows, and the lake has {recorded} rows of another seal with its number: does another otlake run on a copy of this data folder? Stop that one; these rows stay staged"
+    )]
+    SealNumberTaken {
+        /// The seal's number.
+        seal: SealId,
+        /// The rows that are staged.
+        rows: u64,
+        /// The rows that the lake has under that number.
+        recorded: u64,
     },
     /// A file or folder refused.
     #[error("cannot {action} {}: {source}", .path.display())]
@@ -128,6 +141,7 @@ impl LakeError {
             | LakeError::SchemaName { .. }
             | LakeError::Extension { .. }
             | LakeError::NoLake { .. }
+            | LakeError::SealNumberTaken { .. }
             | LakeError::ColumnType { .. } => false,
         }
     }

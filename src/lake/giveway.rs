@@ -52,11 +52,13 @@ impl Patience {
     }
 }
 
-/// Does `work` on the connection that `handle` interrupts, and interrupts it when `queue` needs the publisher.
+/// Does `work` on the connection that `handle` interrupts, and interrupts it when `queue` needs the publisher;
+/// `before_interrupt` runs first.
 pub(super) fn while_nothing_waits<T>(
     queue: &PublishQueue,
     handle: &Arc<InterruptHandle>,
     patience: &Patience,
+    before_interrupt: impl Fn() + Sync,
     work: impl FnOnce() -> T,
 ) -> T {
     let over = AtomicBool::new(false);
@@ -64,6 +66,7 @@ pub(super) fn while_nothing_waits<T>(
         let watch = || {
             if queue.wait_until_needed(&over, patience.current) {
                 while !over.load(Ordering::Relaxed) {
+                    before_interrupt();
                     handle.interrupt();
                     thread::sleep(INTERRUPT_PAUSE);
                 }

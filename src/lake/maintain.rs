@@ -1,4 +1,5 @@
-//! Keeps the lake small: merges small files, expires old snapshots, removes files that nothing needs any more.
+//! Keeps the lake small: merges small files, expires old snapshots, removes files that nothing needs any more, and those
+//! that a crash left (`sweep`).
 //!
 //! Files are merged within tiers of size, the smallest first:
 //!
@@ -21,10 +22,11 @@ use std::time::{Duration, Instant};
 use super::LakeConfig;
 use super::error::LakeError;
 use super::giveway::Patience;
-use super::publish::{Lake, live_files_sql};
+use super::publish::Lake;
 use super::queue::PublishQueue;
 use super::sql::literal;
-use super::tables::{METADATA, SEALS};
+use super::sweep::Swept;
+use super::tables::{METADATA, SEALS, live_files_sql};
 use crate::seal::ledger::unix_ms;
 
 /// Upper ends of the tiers below the target size, bytes, with the files that start a merge.
@@ -44,6 +46,9 @@ const EXPIRE_PER_RETENTION: u32 = 4;
 const EXPIRE_PAUSE_MIN: Duration = Duration::from_secs(1);
 const EXPIRE_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
+/// What crashes left is looked for at the first step after a start, and then this often.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
+
 /// What one step of maintenance did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MaintainStep {
@@ -62,6 +67,13 @@ pub enum MaintainStep {
     GaveWay,
     /// Expired old snapshots and removed the files of expired ones; more work may remain.
     Expired,
+    /// Removed what crashes left in the lake's folder; more work may remain.
+    Swept {
+        /// Files that were removed.
+        files: u64,
+        /// Their size, bytes.
+        bytes: u64,
+    },
 }
 
 /// What maintenance remembers from step to step.
@@ -69,6 +81,7 @@ pub(super) struct Maintenance {
     pub(super) tiers: Vec<Tier>,
     expire_pause: Duration,
     expire_due: Instant,
+    sweep_due: Instant,
     /// Files in a tier that a merge left as they were, such as those from before and after a column was added.
     /// It is not tried again until their number changes.
     unmergeable: HashMap<(String, usize), u64>,
@@ -99,6 +112,7 @@ impl Maintenance {
             tiers: tiers(config.target_file_size_bytes),
             expire_pause: pause.clamp(EXPIRE_PAUSE_MIN, EXPIRE_PAUSE_MAX),
             expire_due: Instant::now(),
+            sweep_due: Instant::now(),
             unmergeable: HashMap::new(),
             gives_way_to: None,
             patience: Patience::default(),
@@ -136,6 +150,12 @@ impl Lake {
             self.expire()?;
             self.maintenance.expire_due = Instant::now() + self.maintenance.expire_pause;
             return Ok(MaintainStep::Expired);
+        }
+        if Instant::now() >= self.maintenance.sweep_due {
+            // Whatever comes of it: merging must not wait for files that cannot be removed.
+            self.maintenance.sweep_due = Instant::now() + SWEEP_PAUSE;
+            let Swept { files, bytes } = self.sweep()?;
+            return Ok(MaintainStep::Swept { files, bytes });
         }
         let Some(crowd) = self.smallest_crowd()? else {
             return Ok(MaintainStep::Idle);
@@ -300,7 +320,9 @@ impl Lake {
                 literal(&self.config.schema),
                 literal(SEALS)
             ))
-            .map_err(action())
+            .map_err(action())?;
+        self.keep_committed(SEALS);
+        Ok(())
     }
 }
 

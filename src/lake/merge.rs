@@ -1,26 +1,25 @@
 //! Merges the files of a crowded tier into one, sorted as the table is.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use super::crash::crash_point;
 use super::error::LakeError;
 use super::giveway::while_nothing_waits;
 use super::maintain::Crowd;
 use super::publish::Lake;
 use super::sql::literal;
-use super::tables::METADATA;
+use super::sweep::known_names;
 
 /// What DuckDB says of a statement that was interrupted.
 const INTERRUPTED: &str = "Interrupted!";
 
 /// What DuckDB says to a rollback when there is nothing to roll back.
 const NO_TRANSACTION: &str = "no transaction is active";
-
-/// How the names of the files begin that DuckLake writes itself; ours begin with the writer's id.
-const MERGED_PREFIX: &str = "ducklake-";
 
 impl Lake {
     /// Merges the crowd into one file, sorted as the table is. Answers files read and written; `None` when it was
@@ -52,32 +51,37 @@ impl Lake {
                     let (more_read, more_written): (u64, u64) = file?;
                     Ok((read + more_read, written + more_written))
                 });
+            crash_point!("merge written");
             connection.execute_batch("COMMIT")?;
             counted
         };
-        let dir = self
-            .config
-            .data_path
-            .join(&self.config.schema)
-            .join(&crowd.table);
-        let before = merged_files(&dir)?;
+        let open = Mutex::new(HashSet::new());
+        let note_open = || {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.extend(open_files());
+        };
         let merged = match &self.maintenance.gives_way_to {
             None => merge(),
             Some(queue) => {
                 let handle = connection.interrupt_handle();
-                while_nothing_waits(queue, &handle, &self.maintenance.patience, merge)
+                let patience = &self.maintenance.patience;
+                while_nothing_waits(queue, &handle, patience, note_open, merge)
             }
         };
         let action = || LakeError::duckdb(format!("merge files of {}", crowd.table));
         match merged {
-            Ok(files) => Ok(Some(files)),
+            Ok(files) => {
+                self.keep_committed(&crowd.table);
+                Ok(Some(files))
+            }
             Err(error) if error.to_string().contains(INTERRUPTED) => {
                 match connection.execute_batch("ROLLBACK") {
                     // The interrupt came before the transaction began, or in its commit, which ends it either way.
                     Err(error) if error.to_string().contains(NO_TRANSACTION) => {}
                     ended => ended.map_err(action())?,
                 }
-                self.remove_unfinished(&dir, &before)?;
+                let open = open.into_inner().unwrap_or_else(PoisonError::into_inner);
+                self.remove_unfinished(&crowd.table, &open)?;
                 Ok(None)
             }
             Err(error) => Err(action()(error)),
@@ -86,37 +90,47 @@ impl Lake {
 
     /// Removes the file that a broken-off merge was writing: DuckLake forgets it there.
     ///
-    /// Only files that appeared during the merge and that the catalog does not know. Nobody else merges in this lake: a
-    /// catalog that several servers share will need another rule.
-    fn remove_unfinished(&self, dir: &Path, before: &HashSet<OsString>) -> Result<(), LakeError> {
-        for name in merged_files(dir)?.difference(before) {
-            let ending = literal(&format!("%{}", name.to_string_lossy()));
-            let sql = format!(
-                "SELECT (SELECT count(*) FROM {METADATA}.ducklake_data_file WHERE path LIKE {ending})
-                      + (SELECT count(*) FROM {METADATA}.ducklake_files_scheduled_for_deletion WHERE path LIKE {ending})"
-            );
-            let known: i64 = self
-                .connection()?
-                .query_row(&sql, [], |row| row.get(0))
-                .map_err(LakeError::duckdb("look up the file of a merge"))?;
-            if known == 0 {
-                let path = dir.join(name);
-                fs::remove_file(&path)
-                    .map_err(LakeError::io("remove the unfinished file", &path))?;
+    /// Only what this process had `open`: another one, such as a plain DuckDB, may write to the same table and not have
+    /// committed yet. What is overlooked here, the next sweep finds.
+    fn remove_unfinished(&self, table: &str, open: &HashSet<FileId>) -> Result<(), LakeError> {
+        let dir = self.config.data_path.join(&self.config.schema).join(table);
+        let known = known_names(self.connection()?)?;
+        let unfinished = || -> io::Result<Vec<PathBuf>> {
+            let mut unfinished = Vec::new();
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let is_known = known.contains(&*entry.file_name().to_string_lossy());
+                // An error: another process that cleans up was faster.
+                let is_open = |found: Metadata| open.contains(&file_id(&found));
+                if !is_known && entry.metadata().is_ok_and(is_open) {
+                    unfinished.push(entry.path());
+                }
             }
+            Ok(unfinished)
+        };
+        for path in unfinished().map_err(LakeError::io("read", &dir))? {
+            fs::remove_file(&path).map_err(LakeError::io("remove the unfinished file", &path))?;
         }
         Ok(())
     }
 }
 
-/// The files in a table's folder that DuckLake wrote.
-fn merged_files(dir: &Path) -> Result<HashSet<OsString>, LakeError> {
-    let list = || -> io::Result<HashSet<OsString>> {
-        let names = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
-        let is_merged = |name: &OsString| name.to_string_lossy().starts_with(MERGED_PREFIX);
-        names
-            .filter(|name| name.as_ref().map_or(true, is_merged))
-            .collect()
+/// A file by device and inode.
+type FileId = (u64, u64);
+
+fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The files that this process has open; none where the system does not say.
+fn open_files() -> Vec<FileId> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
     };
-    list().map_err(LakeError::io("read", dir))
+    let files = entries.flatten().filter_map(|entry| {
+        // What the link leads to, which may be closed by now.
+        let metadata = fs::metadata(entry.path()).ok()?;
+        metadata.is_file().then(|| file_id(&metadata))
+    });
+    files.collect()
 }

@@ -8,8 +8,8 @@
 //!   `otlake_seals`, and looks it up first. Publishing a seal again, after a crash or an unknown outcome, finds
 //!   the row and changes nothing. DuckLake itself would accept the same file twice.
 //! - **A file is never lost on its way.** It is renamed into the lake's folder before the transaction, under a
-//!   name made from writer and seal, so that the next attempt finds it in one of two places. Nothing here deletes
-//!   files that the catalog does not list: DuckLake's orphan clean-up is never called.
+//!   name made from writer and seal, so that the next attempt finds it in one of two places. Files that the catalog
+//!   does not list are removed with the care that `sweep` describes; DuckLake's own orphan clean-up is never called.
 //! - **A reader keeps its snapshot** for [`LakeConfig::snapshot_retention`]: files that a merge replaced leave
 //!   the disk only that long after.
 //! - **A reader is consistent**: [`open_read_only`] reads a private copy of a SQLite catalog, see `reader`.
@@ -17,16 +17,20 @@
 //!   no seal waits.
 
 mod connection;
+mod crash;
 mod error;
 mod extensions;
+mod folder;
 mod giveway;
 mod maintain;
 mod merge;
+mod place;
 mod publish;
 mod publisher;
 mod queue;
 mod reader;
 mod sql;
+mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;

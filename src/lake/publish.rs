@@ -3,27 +3,23 @@
 //! Inside one transaction: look the seal up; move its files into the lake's folder; register them; insert the
 //! seal's row; commit. A crash at any point leaves each file in one of two places, and the next attempt goes on.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use duckdb::{Connection, params};
 
 use super::LakeConfig;
-use super::connection::{absolute, check_schema_name, open_read_write};
+use super::connection::{check_schema_name, open_read_write};
+use super::crash::crash_point;
 use super::error::LakeError;
+use super::folder::{CatalogFile, check_data_folder, make_folders, mark_data_folder, sync_folders};
 use super::maintain::Maintenance;
+use super::place::{last_placed, place};
 use super::sql::{identifier, literal};
-use super::tables::{METADATA, SEALS, prepare, rows_column};
+use super::tables::{SEALS, live_files_sql, prepare, rows_column};
 use crate::disk::{Disk as _, RealDisk};
 use crate::seal::ledger::{LakeFiles, unix_ms};
-use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::seal::staged::StagedSeal;
 use crate::signal::{SealId, Table, WriterId};
-
-/// A file in the lake's folder by which it is known.
-const MARKER: &str = "otlake.lake";
-const MARKER_TEXT: &[u8] = b"otlake knows this folder as its lake's by this file.\n";
 
 /// The lake, open for writing. There is one in a process, owned by the publisher's thread.
 pub struct Lake {
@@ -32,9 +28,14 @@ pub struct Lake {
     writer: WriterId,
     /// `None` after a failure: what state the connection is in is unknown then, so the next attempt opens another.
     connection: Option<Connection>,
+    /// The catalog of `connection`.
+    attached_to: CatalogFile,
     /// Seals published through `connection`.
     connection_seals: u32,
 }
+
+/// Rows by table, in the order of [`Table::ALL`].
+type TableRows = [u64; Table::ALL.len()];
 
 /// DuckLake keeps a little of every snapshot it saw in memory, about 20 KB a seal, so the connection is renewed after
 /// this many seals: 20 MB, and an hour or more at one seal each few seconds.
@@ -44,28 +45,21 @@ impl Lake {
     /// Opens the lake, and makes it when neither catalog nor folder are there.
     ///
     /// # Errors
-    /// [`LakeError::NoDataFolder`] when the catalog is there and the folder is not; otherwise what failed.
+    /// [`LakeError::NoDataFolder`] when the catalog is there and the folder is not, [`LakeError::NoCatalog`] when the folder
+    /// is a lake's and the catalog is not there; otherwise what failed.
     pub fn open(config: &LakeConfig, writer: &WriterId) -> Result<Lake, LakeError> {
         check_schema_name(&config.schema)?;
-        if !config.catalog.path().exists() {
-            let folder = config.catalog.path().parent().unwrap_or(Path::new("."));
-            for folder in [folder, &config.data_path] {
-                if !folder.as_os_str().is_empty() {
-                    fs::create_dir_all(folder).map_err(LakeError::io("make folder", folder))?;
-                }
-            }
-        }
-        if !config.data_path.is_dir() {
-            return Err(no_data_folder(config));
-        }
+        make_folders(config)?;
         let connection = open_read_write(config)?;
         prepare(&connection, config)?;
         mark_data_folder(&connection, config)?;
+        sync_folders(config)?;
         Ok(Lake {
             maintenance: Maintenance::new(config),
             config: config.clone(),
             writer: writer.clone(),
             connection: Some(connection),
+            attached_to: CatalogFile::find(config)?,
             connection_seals: 0,
         })
     }
@@ -75,7 +69,28 @@ impl Lake {
     /// # Errors
     /// [`LakeError::NotAttached`] after a failed publish, and whatever DuckDB says.
     pub fn is_published(&self, id: SealId) -> Result<bool, LakeError> {
-        self.find(self.connection()?, id)
+        Ok(self.recorded_rows(self.connection()?, id)?.is_some())
+    }
+
+    /// The highest number that a seal of this writer has, or had, in the lake; 0 when there is none. New seals are numbered
+    /// above it, also where the data folder is an older copy than the lake: a number used twice would be taken for a
+    /// seal that is published.
+    ///
+    /// # Errors
+    /// [`LakeError::NotAttached`] after a failed publish, and whatever DuckDB or the file system says.
+    pub fn last_seal(&self) -> Result<SealId, LakeError> {
+        let sql = format!(
+            "SELECT coalesce(max(seal_id), 0) FROM {} WHERE writer_id = {}",
+            self.qualified(SEALS),
+            literal(&self.writer.0),
+        );
+        let recorded = self
+            .connection()?
+            .query_row(&sql, [], |row| row.get(0))
+            .map_err(LakeError::duckdb("look up the last seal"))?;
+        // The catalog can be an older copy too: its files tell.
+        let placed = last_placed(&self.config, &self.writer)?;
+        Ok(SealId(recorded).max(placed))
     }
 
     /// Publishes the seal. A seal that is in the lake already is left as it is, which is a success too; the caller
@@ -83,7 +98,7 @@ impl Lake {
     ///
     /// # Errors
     /// Nothing of the seal is visible after an error, or, when the connection broke in the commit, all of it is:
-    /// calling again finds out.
+    /// calling again finds out. [`LakeError::SealNumberTaken`] when the lake has another seal of its number.
     pub fn publish(&mut self, seal: &StagedSeal) -> Result<(), LakeError> {
         if self.connection_seals >= CONNECTION_SEALS_MAX {
             self.detach();
@@ -131,18 +146,18 @@ impl Lake {
         self.connection = None;
     }
 
-    /// Opens the connection again after a failure. Never makes a new lake in place of one that is gone.
+    /// Makes sure that the connection is open, and to the catalog that is there. Never makes a new lake in place of one
+    /// that is gone: DuckDB opens the catalog by its name in each transaction, and makes an empty one that is missing.
     pub(super) fn attach(&mut self) -> Result<(), LakeError> {
         check_data_folder(&self.config)?;
-        if self.connection.is_some() {
+        let catalog = CatalogFile::find(&self.config)?;
+        if self.connection.is_some() && self.attached_to == catalog {
             return Ok(());
         }
-        if !self.config.catalog.path().exists() {
-            return Err(LakeError::NoCatalog {
-                catalog: self.config.catalog.clone(),
-            });
-        }
+        self.connection = None;
+        sync_folders(&self.config)?;
         self.connection = Some(open_read_write(&self.config)?);
+        self.attached_to = catalog;
         self.connection_seals = 0;
         Ok(())
     }
@@ -156,24 +171,41 @@ impl Lake {
         )
     }
 
-    fn find(&self, connection: &Connection, id: SealId) -> Result<bool, LakeError> {
+    /// The rows that the lake has of a seal, by table; `None` when it is not in the lake.
+    fn recorded_rows(
+        &self,
+        connection: &Connection,
+        id: SealId,
+    ) -> Result<Option<TableRows>, LakeError> {
+        let action = || LakeError::duckdb(format!("look up seal {id}"));
         // As literals, so that DuckLake can leave out files by their statistics.
         let sql = format!(
-            "SELECT count(*) FROM {} WHERE writer_id = {} AND seal_id = {}",
+            "SELECT {} FROM {} WHERE writer_id = {} AND seal_id = {}",
+            Table::ALL
+                .map(|table| format!("coalesce({}, 0)", rows_column(table)))
+                .join(", "),
             self.qualified(SEALS),
             literal(&self.writer.0),
             id.0
         );
-        let found: i64 = connection
-            .query_row(&sql, [], |row| row.get(0))
-            .map_err(LakeError::duckdb(format!("look up seal {id}")))?;
-        Ok(found > 0)
+        let mut statement = connection.prepare(&sql).map_err(action())?;
+        let mut found = statement.query([]).map_err(action())?;
+        let Some(row) = found.next().map_err(action())? else {
+            return Ok(None);
+        };
+        let mut rows = TableRows::default();
+        for (place, rows) in rows.iter_mut().enumerate() {
+            *rows = row.get(place).map_err(action())?;
+        }
+        Ok(Some(rows))
     }
 
     fn try_publish(&self, seal: &StagedSeal) -> Result<(), LakeError> {
         let started = Instant::now();
         let connection = self.connection()?;
+        crash_point!("nothing");
         run(connection, "BEGIN", seal.id, "begin the transaction of")?;
+        crash_point!("begun");
         let end = self
             .in_transaction(connection, seal, started)
             .and_then(|written| {
@@ -184,6 +216,7 @@ impl Lake {
             // The connection is dropped next; a failed rollback changes nothing.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        crash_point!("ended");
         end
     }
 
@@ -194,11 +227,12 @@ impl Lake {
         seal: &StagedSeal,
         started: Instant,
     ) -> Result<bool, LakeError> {
-        if self.find(connection, seal.id)? {
-            return Ok(false);
+        if let Some(recorded) = self.recorded_rows(connection, seal.id)? {
+            return is_same(seal, &recorded).map(|()| false);
         }
+        crash_point!("looked up");
         for file in &seal.files {
-            let path = self.place(seal, file)?;
+            let path = place(&self.config, &self.writer, seal, file)?;
             let sql = format!(
                 "CALL ducklake_add_data_files('lake', {}, {}, schema => {}, allow_missing => true)",
                 literal(file.table.name()),
@@ -206,13 +240,16 @@ impl Lake {
                 literal(&self.config.schema),
             );
             run(connection, &sql, seal.id, "register the files of")?;
+            crash_point!("registered");
         }
         if !seal.files.is_empty() {
             RealDisk
                 .sync_dir(&seal.dir)
                 .map_err(LakeError::io("sync", &seal.dir))?;
+            crash_point!("staged folder synced");
         }
         self.insert_seal(connection, seal, started)?;
+        crash_point!("seal recorded");
         Ok(true)
     }
 
@@ -253,127 +290,22 @@ impl Lake {
             .map_err(LakeError::duckdb(format!("record seal {}", seal.id)))?;
         Ok(())
     }
-
-    /// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
-    fn place(&self, seal: &StagedSeal, file: &StagedFile) -> Result<PathBuf, LakeError> {
-        let schema_dir = absolute(&self.config.data_path).join(&self.config.schema);
-        let dir = schema_dir.join(file.table.name());
-        for dir in [&schema_dir, &dir] {
-            make_dir(dir)?;
-        }
-        let name = format!("{}-{}.parquet", self.writer.short(), seal.id);
-        let destination = dir.join(name);
-        let staged = seal.dir.join(file.name());
-        move_file(&staged, &destination)?;
-        RealDisk
-            .sync_dir(&dir)
-            .map_err(LakeError::io("sync", &dir))?;
-        Ok(destination)
-    }
 }
 
-/// `FROM` and `WHERE` over the live data files (`f`) of the tables (`t`) in a schema.
-pub(super) fn live_files_sql(schema: &str) -> String {
-    format!(
-        "FROM {METADATA}.ducklake_data_file f
-         JOIN {METADATA}.ducklake_table t ON t.table_id = f.table_id
-         JOIN {METADATA}.ducklake_schema s ON s.schema_id = t.schema_id
-         WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL
-           AND s.schema_name = {}",
-        literal(schema)
-    )
+/// Whether the seal of this number in the lake is this one. A seal that is staged again has the same rows.
+fn is_same(seal: &StagedSeal, recorded: &TableRows) -> Result<(), LakeError> {
+    if Table::ALL.map(|table| seal.table_rows(table)) == *recorded {
+        return Ok(());
+    }
+    Err(LakeError::SealNumberTaken {
+        seal: seal.id,
+        rows: seal.rows(),
+        recorded: recorded.iter().sum(),
+    })
 }
 
 fn run(connection: &Connection, sql: &str, id: SealId, action: &str) -> Result<(), LakeError> {
     connection
         .execute_batch(sql)
         .map_err(LakeError::duckdb(format!("{action} seal {id}")))
-}
-
-/// Whether the lake's folder is there, and not another one in its place: merging makes missing folders, and a volume
-/// that is not mounted leaves an empty one.
-fn check_data_folder(config: &LakeConfig) -> Result<(), LakeError> {
-    if config.data_path.join(MARKER).is_file() {
-        return Ok(());
-    }
-    Err(no_data_folder(config))
-}
-
-/// Marks the lake's folder, unless an empty one is in the place of that with the lake's files.
-fn mark_data_folder(connection: &Connection, config: &LakeConfig) -> Result<(), LakeError> {
-    let marker = config.data_path.join(MARKER);
-    if marker.is_file() {
-        return Ok(());
-    }
-    let mut entries =
-        fs::read_dir(&config.data_path).map_err(LakeError::io("read", &config.data_path))?;
-    if entries.next().is_none() {
-        let sql = format!("SELECT count(*) {}", live_files_sql(&config.schema));
-        let files: i64 = connection
-            .query_row(&sql, [], |row| row.get(0))
-            .map_err(LakeError::duckdb("count the lake's files"))?;
-        if files > 0 {
-            return Err(no_data_folder(config));
-        }
-    }
-    RealDisk
-        .write_synced(&marker, MARKER_TEXT)
-        .map_err(LakeError::io("write", &marker))
-}
-
-fn no_data_folder(config: &LakeConfig) -> LakeError {
-    LakeError::NoDataFolder {
-        path: config.data_path.clone(),
-        catalog: config.catalog.clone(),
-    }
-}
-
-/// Makes one folder, not its parents: the lake's own folder is never made again once it was there.
-fn make_dir(dir: &Path) -> Result<(), LakeError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(LakeError::io("make folder", dir)(error));
-        }
-        _ => {}
-    }
-    match dir.parent() {
-        Some(parent) => RealDisk
-            .sync_dir(parent)
-            .map_err(LakeError::io("sync", parent)),
-        None => Ok(()),
-    }
-}
-
-/// Renames, or copies where the two places are on different devices. Done already is fine.
-fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
-    let error = match fs::rename(staged, destination) {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
-    match error.kind() {
-        io::ErrorKind::NotFound if destination.is_file() => Ok(()),
-        io::ErrorKind::NotFound if !staged.exists() => Err(LakeError::StagedFileLost {
-            staged: staged.to_owned(),
-            destination: destination.to_owned(),
-        }),
-        io::ErrorKind::CrossesDevices => copy_file(staged, destination)
-            .map_err(LakeError::io("copy a staged file to", destination)),
-        _ => Err(LakeError::io("move a staged file to", destination)(error)),
-    }
-}
-
-/// The copy gets its name only when it is whole and synced, so a file under that name is never a part of one.
-fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
-    let partial = destination.with_extension("partial");
-    fs::copy(staged, &partial)?;
-    File::open(&partial)?.sync_all()?;
-    fs::rename(&partial, destination)?;
-    // Durable before the only other copy goes.
-    destination
-        .parent()
-        .map_or(Ok(()), |dir| RealDisk.sync_dir(dir))?;
-    fs::remove_file(staged)
 }

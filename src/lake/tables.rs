@@ -20,6 +20,18 @@ pub(super) fn rows_column(table: Table) -> String {
     format!("{}_rows", name.strip_prefix("otlp_").unwrap_or(name))
 }
 
+/// `FROM` and `WHERE` over the live data files (`f`) of the tables (`t`) in a schema.
+pub(super) fn live_files_sql(schema: &str) -> String {
+    format!(
+        "FROM {METADATA}.ducklake_data_file f
+         JOIN {METADATA}.ducklake_table t ON t.table_id = f.table_id
+         JOIN {METADATA}.ducklake_schema s ON s.schema_id = t.schema_id
+         WHERE f.end_snapshot IS NULL AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL
+           AND s.schema_name = {}",
+        literal(schema)
+    )
+}
+
 /// Makes what is missing: schema, tables, columns, sort orders, options. Changes nothing that is as it should be,
 /// so that a start makes no snapshot.
 ///

@@ -5,20 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::*;
-use crate::lake::{MaintainStep, PublishQueue};
-
-fn maintain(lake: &mut Lake) -> u32 {
-    let mut merges = 0;
-    loop {
-        match lake.maintain_step().unwrap() {
-            MaintainStep::Idle => return merges,
-            MaintainStep::Merged { files_written, .. } => {
-                merges += u32::try_from(files_written).unwrap()
-            }
-            MaintainStep::Expired | MaintainStep::GaveWay => {}
-        }
-    }
-}
+use crate::lake::PublishQueue;
 
 /// Parquet files of a table that are on disk, live or not.
 fn files_on_disk(fixture: &Fixture, table: Table) -> usize {
@@ -78,6 +65,8 @@ fn a_merge_gives_way_to_a_waiting_seal() {
         lake.publish(&seal).unwrap();
     }
     assert_eq!(lake.maintain_step().unwrap(), MaintainStep::Expired);
+    let swept = MaintainStep::Swept { files: 0, bytes: 0 };
+    assert_eq!(lake.maintain_step().unwrap(), swept);
     let waiting = fixture.stage(9, &[Table::Logs], 10);
     queue.push(waiting.clone());
     assert_eq!(lake.maintain_step().unwrap(), MaintainStep::GaveWay);
@@ -180,10 +169,10 @@ const CHILD: &str = "OTLAKE_TEST_READER";
 /// Guarantees: it never meets an error, and never sees fewer rows than before or a part of a seal.
 #[test]
 fn another_process_reads_while_this_one_writes_and_merges() {
-    let fixture = Fixture::new();
     if let Ok(dir) = env::var(CHILD) {
-        return read_repeatedly(fixture, Path::new(&dir));
+        return read_repeatedly(Path::new(&dir));
     }
+    let fixture = Fixture::new();
     let mut lake = fixture.open();
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
@@ -200,9 +189,8 @@ fn another_process_reads_while_this_one_writes_and_merges() {
     assert!(child.wait().unwrap().success());
 }
 
-fn read_repeatedly(mut fixture: Fixture, dir: &Path) {
-    fixture.config.catalog = Catalog::Sqlite(dir.join("catalog.sqlite"));
-    fixture.config.data_path = dir.join("lake");
+fn read_repeatedly(dir: &Path) {
+    let fixture = Fixture::at(dir);
     let (mut seen, mut reads) = (0, 0);
     let started = Instant::now();
     while !dir.join("enough").exists() && started.elapsed() < Duration::from_secs(60) {

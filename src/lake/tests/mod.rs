@@ -1,12 +1,16 @@
 //! The lake against a real DuckLake in a temporary folder.
 
+mod crash;
+mod killed;
 mod maintain;
 mod open;
 mod publish;
 mod publisher;
+mod sweep;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +23,17 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
-use super::{Catalog, Lake, LakeConfig, open_read_only};
+use super::{Catalog, Lake, LakeConfig, MaintainStep, open_read_only};
 use crate::disk::RealDisk;
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
-use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::seal::staged::{StagedFile, StagedSeal, read_all};
 use crate::signal::{CutCause, SealId, Table, WriterId};
 
 /// A data folder with the settings of a lake in it.
 struct Fixture {
     dir: TempDir,
+    staged_dir: PathBuf,
     config: LakeConfig,
     writer: WriterId,
 }
@@ -39,7 +44,10 @@ impl Fixture {
     }
 
     fn with(catalog: impl FnOnce(&Path) -> Catalog) -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
+        Fixture::inside(tempfile::tempdir().unwrap(), catalog)
+    }
+
+    fn inside(dir: TempDir, catalog: impl FnOnce(&Path) -> Catalog) -> Fixture {
         let config = LakeConfig {
             catalog: catalog(dir.path()),
             data_path: dir.path().join("lake"),
@@ -49,10 +57,21 @@ impl Fixture {
             snapshot_retention: Duration::from_secs(900),
         };
         Fixture {
+            staged_dir: dir.path().join("staged"),
             dir,
             config,
             writer: WriterId("0192f0c1-7a3b-7000-8000-00000badcafe".to_owned()),
         }
+    }
+
+    /// The data folder of another process.
+    fn at(dir: &Path) -> Fixture {
+        // Who is killed leaves its own folder behind: it goes with the other's.
+        let own = TempDir::new_in(dir).unwrap();
+        let mut fixture = Fixture::inside(own, |_| Catalog::Sqlite(dir.join("catalog.sqlite")));
+        fixture.staged_dir = dir.join("staged");
+        fixture.config.data_path = dir.join("lake");
+        fixture
     }
 
     fn open(&self) -> Lake {
@@ -61,18 +80,19 @@ impl Fixture {
 
     /// Stages a seal with `rows` rows in each of `tables`, named and dated after the seal.
     fn stage(&self, id: u64, tables: &[Table], rows: usize) -> StagedSeal {
-        let dir = self.dir.path().join("staged").join(SealId(id).to_string());
+        let dir = self.staged_dir.join(SealId(id).to_string());
         fs::create_dir_all(&dir).unwrap();
         let files = tables
             .iter()
             .map(|&table| {
                 let path = dir.join(crate::seal::staged::file_name(table));
                 write_parquet(&path, &batch(table, id, rows));
+                let content = fs::read(&path).unwrap();
                 StagedFile {
                     table,
                     rows: rows as u64,
-                    bytes: fs::metadata(&path).unwrap().len(),
-                    crc32c: 0,
+                    bytes: content.len() as u64,
+                    crc32c: crc32c::crc32c(&content),
                 }
             })
             .collect();
@@ -90,9 +110,52 @@ impl Fixture {
         seal
     }
 
+    /// The staged seals, read back and checked as a start does it.
+    fn staged(&self) -> Vec<StagedSeal> {
+        let seals = read_all(&RealDisk, &self.staged_dir).unwrap();
+        for seal in &seals {
+            seal.check(&RealDisk).unwrap();
+        }
+        seals
+    }
+
+    /// Files in the tables' folders that the catalog does not have as live files of a table.
+    fn unreferenced(&self) -> Vec<PathBuf> {
+        let reader = open_read_only(&self.config).unwrap();
+        let mut left = Vec::new();
+        for table in Table::ALL {
+            let sql = format!("SELECT data_file FROM ducklake_list_files('lake', '{table}')");
+            let mut statement = reader.prepare(&sql).unwrap();
+            let live: HashSet<String> = statement
+                .query_map([], |row| row.get(0))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            let dir = fs::canonicalize(&self.config.data_path).unwrap();
+            let Ok(entries) = fs::read_dir(dir.join("main").join(table.name())) else {
+                continue;
+            };
+            let paths = entries.map(|entry| entry.unwrap().path());
+            left.extend(paths.filter(|path| !live.contains(path.to_str().unwrap())));
+        }
+        left
+    }
+
     /// Answers one number of a fresh, read-only connection.
     fn ask(&self, sql: &str) -> i64 {
         ask(&open_read_only(&self.config).unwrap(), sql)
+    }
+}
+
+/// Maintains until nothing is left to do; answers how many files merges wrote.
+fn maintain(lake: &mut Lake) -> u64 {
+    let mut merges = 0;
+    loop {
+        match lake.maintain_step().unwrap() {
+            MaintainStep::Idle => return merges,
+            MaintainStep::Merged { files_written, .. } => merges += files_written,
+            MaintainStep::Expired | MaintainStep::Swept { .. } | MaintainStep::GaveWay => {}
+        }
     }
 }
 
@@ -101,7 +164,7 @@ fn ask(connection: &Connection, sql: &str) -> i64 {
 }
 
 /// The folder that scripts/setup made, also when the tests are built outside of the checkout.
-fn extension_dir() -> Option<std::path::PathBuf> {
+fn extension_dir() -> Option<PathBuf> {
     let library = std::env::var_os("DUCKDB_LIB_DIR")?;
     Some(Path::new(&library).join("../extensions"))
 }

@@ -121,6 +121,77 @@ fn a_lake_folder_that_is_away_is_waited_for() {
     assert_eq!(fixture.ask("SELECT count(*) FROM otlp_logs"), 2);
 }
 
+/// Scenario: the catalog's file goes away under an open lake, is empty, and comes back.
+/// Guarantees: no new catalog is made in its place, neither by the open lake nor by a new start; afterwards publishing
+/// works.
+#[test]
+fn a_catalog_that_is_away_is_waited_for() {
+    let fixture = Fixture::new();
+    let mut lake = fixture.open();
+    lake.publish(&fixture.stage(1, &[Table::Logs], 1)).unwrap();
+    let (catalog, away) = (
+        fixture.config.catalog.path(),
+        fixture.dir.path().join("away"),
+    );
+    fs::rename(catalog, &away).unwrap();
+    let seal = fixture.stage(2, &[Table::Logs], 1);
+    for _ in 0..2 {
+        let error = lake.publish(&seal).unwrap_err();
+        assert!(matches!(error, LakeError::NoCatalog { .. }), "{error}");
+        assert!(lake.maintain_step().is_err());
+        let opened = Lake::open(&fixture.config, &fixture.writer).map(drop);
+        assert!(matches!(opened, Err(LakeError::NoCatalog { .. })));
+        // As SQLite leaves it when it opens a file that is not there.
+        fs::write(catalog, "").unwrap();
+    }
+    assert_eq!(fs::metadata(catalog).unwrap().len(), 0);
+    fs::rename(&away, catalog).unwrap();
+    lake.publish(&seal).unwrap();
+    assert_eq!(fixture.ask("SELECT count(*) FROM otlp_logs"), 2);
+}
+
+/// Scenario: an older copy of the catalog is put in its place, under an open lake.
+/// Guarantees: what is published from then on is in the copy; no number is used again, though the copy does not know it.
+#[test]
+fn an_older_catalog_is_gone_on_with() {
+    let fixture = Fixture::new();
+    let mut lake = fixture.open();
+    lake.publish(&fixture.stage(1, &[Table::Logs], 1)).unwrap();
+    let (catalog, older) = (
+        fixture.config.catalog.path(),
+        fixture.dir.path().join("older"),
+    );
+    fs::copy(catalog, &older).unwrap();
+    lake.publish(&fixture.stage(2, &[Table::Logs], 1)).unwrap();
+    fs::rename(&older, catalog).unwrap();
+    assert_eq!(fixture.open().last_seal().unwrap(), SealId(2));
+    lake.publish(&fixture.stage(3, &[Table::Logs], 1)).unwrap();
+    assert_eq!(
+        fixture.ask("SELECT sum(seal_id)::BIGINT FROM otlake_seals"),
+        4
+    );
+}
+
+/// Scenario: the data folder is an older copy than the lake, so that a seal gets a number that is used.
+/// Guarantees: it is not taken for the published one; the error says so, and the lake stays as it is.
+#[test]
+fn another_seal_of_the_same_number_is_not_taken_for_published() {
+    let fixture = Fixture::new();
+    let mut lake = fixture.open();
+    assert_eq!(lake.last_seal().unwrap(), SealId(0));
+    lake.publish(&fixture.stage(10, &[Table::Logs], 3)).unwrap();
+    lake.publish(&fixture.stage(9, &[Table::Logs], 3)).unwrap();
+    assert_eq!(lake.last_seal().unwrap(), SealId(10));
+    let other = fixture.stage(10, &[Table::Logs, Table::Sum], 2);
+    let error = lake.publish(&other).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, LakeError::SealNumberTaken { .. }), "{text}");
+    assert!(text.contains("10 has 4 rows, and the lake has 3"), "{text}");
+    other.check(&RealDisk).unwrap();
+    assert!(other.dir.join("otlp_logs.parquet").is_file());
+    assert_eq!(fixture.ask("SELECT count(*) FROM otlp_logs"), 6);
+}
+
 /// Scenario: a staged file vanished from both places.
 /// Guarantees: the error names both, and nothing else of the seal is published.
 #[test]

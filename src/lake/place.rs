@@ -1,0 +1,143 @@
+//! A staged file's way to its place in the lake's folder, durably.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::LakeConfig;
+use super::connection::absolute;
+use super::crash::crash_point;
+use super::error::LakeError;
+use crate::disk::{Disk as _, RealDisk};
+use crate::seal::staged::{StagedFile, StagedSeal};
+use crate::signal::{SealId, Table, WriterId};
+
+/// How the name of a copy ends before it is whole.
+const PARTIAL: &str = ".partial";
+
+/// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
+///
+/// # Errors
+/// [`LakeError::StagedFileLost`] when it is in neither place, [`LakeError::Io`] otherwise.
+pub(super) fn place(
+    config: &LakeConfig,
+    writer: &WriterId,
+    seal: &StagedSeal,
+    file: &StagedFile,
+) -> Result<PathBuf, LakeError> {
+    let schema_dir = absolute(&config.data_path).join(&config.schema);
+    let dir = schema_dir.join(file.table.name());
+    for dir in [&schema_dir, &dir] {
+        make_dir(dir)?;
+    }
+    let destination = dir.join(placed_name(writer.short(), seal.id));
+    crash_point!("folder made");
+    move_file(&seal.dir.join(file.name()), &destination)?;
+    crash_point!("moved");
+    RealDisk
+        .sync_dir(&dir)
+        .map_err(LakeError::io("sync", &dir))?;
+    crash_point!("table's folder synced");
+    Ok(destination)
+}
+
+/// The name of a seal's file in a table's folder.
+fn placed_name(writer: &str, seal: SealId) -> String {
+    format!("{writer}-{seal}.parquet")
+}
+
+/// The seal whose file has this name in a table's folder, with the short id of its writer.
+pub(super) fn placed_seal(name: &str) -> Option<(&str, SealId)> {
+    let (writer, number) = name.strip_suffix(".parquet")?.split_once('-')?;
+    let is_short_id = writer.len() == 8 && writer.chars().all(|c| c.is_ascii_hexdigit());
+    let seal = SealId(number.parse().ok()?);
+    // Sixteen digits, no sign.
+    (is_short_id && placed_name(writer, seal) == name).then_some((writer, seal))
+}
+
+/// Whether a copy has this name in a table's folder before it is whole.
+pub(super) fn is_partial(name: &str) -> bool {
+    name.strip_suffix(PARTIAL)
+        .is_some_and(|stem| placed_seal(&format!("{stem}.parquet")).is_some())
+}
+
+/// The highest number of this writer's seals that have a file in the lake's folder.
+///
+/// # Errors
+/// [`LakeError::Io`] when a folder cannot be read.
+pub(super) fn last_placed(config: &LakeConfig, writer: &WriterId) -> Result<SealId, LakeError> {
+    let mut last = SealId(0);
+    for table in Table::ALL {
+        let dir = config.data_path.join(&config.schema).join(table.name());
+        let paths = match RealDisk.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            paths => paths.map_err(LakeError::io("read", &dir))?,
+        };
+        let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+        let ours = names
+            .filter_map(placed_seal)
+            .filter(|(short, _)| *short == writer.short());
+        last = ours.map(|(_, seal)| seal).fold(last, SealId::max);
+    }
+    Ok(last)
+}
+
+/// Makes one folder, not its parents: the lake's own folder is never made again once it was there.
+fn make_dir(dir: &Path) -> Result<(), LakeError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(LakeError::io("make folder", dir)(error));
+        }
+        _ => {}
+    }
+    match dir.parent() {
+        Some(parent) => RealDisk
+            .sync_dir(parent)
+            .map_err(LakeError::io("sync", parent)),
+        None => Ok(()),
+    }
+}
+
+/// Renames, or copies where the two places are on different devices. Done already is fine.
+fn move_file(staged: &Path, destination: &Path) -> Result<(), LakeError> {
+    // Looked at first: between devices Linux answers CrossesDevices also for a file that is not there.
+    let is_staged = staged
+        .try_exists()
+        .map_err(LakeError::io("look for the staged file", staged))?;
+    if !is_staged {
+        if destination.is_file() {
+            return Ok(());
+        }
+        return Err(LakeError::StagedFileLost {
+            staged: staged.to_owned(),
+            destination: destination.to_owned(),
+        });
+    }
+    match fs::rename(staged, destination) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy_file(staged, destination)
+                .map_err(LakeError::io("copy a staged file to", destination))
+        }
+        outcome => outcome.map_err(LakeError::io("move a staged file to", destination)),
+    }
+}
+
+/// The copy gets its name only when it is whole and synced, so a file under that name is never a part of one.
+fn copy_file(staged: &Path, destination: &Path) -> io::Result<()> {
+    let partial = destination.with_extension(PARTIAL.trim_start_matches('.'));
+    fs::copy(staged, &partial)?;
+    crash_point!("copied");
+    File::open(&partial)?.sync_all()?;
+    crash_point!("copy synced");
+    fs::rename(&partial, destination)?;
+    crash_point!("copy named");
+    // Durable before the only other copy goes.
+    destination
+        .parent()
+        .map_or(Ok(()), |dir| RealDisk.sync_dir(dir))?;
+    crash_point!("copy's folder synced");
+    fs::remove_file(staged)
+}
