@@ -287,6 +287,14 @@ impl State {
             .iter()
             .filter_map(|d| Digest::from_bytes(d))
         {
+            // It is one request, known twice: as without an answer, and as perhaps without one.
+            let known = self
+                .unsettled
+                .iter()
+                .position(|(_, known)| *known == digest);
+            if let Some(place) = known {
+                self.unsettled.remove(place);
+            }
             self.remember(digest, None);
         }
         for digest in note.repeated.iter().filter_map(|d| Digest::from_bytes(d)) {

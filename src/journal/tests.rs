@@ -144,6 +144,29 @@ fn columns_that_repeat_are_written_once() {
     }
 }
 
+/// Scenario: of two requests answered a moment ago one is noted as without its answer, and then its retry came.
+/// Guarantees: after a crash it is remembered once, and after the retry not at all.
+#[test]
+fn a_noted_request_is_remembered_once() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _, _) = start(&dir, 1 << 20);
+    append(&journal, 0..1, 1).unwrap();
+    append(&journal, 0..1, 2).unwrap();
+    let remembered = || {
+        let scan = scan(&RealDisk, dir.path()).unwrap();
+        let mut digests: Vec<u128> = scan.remembered.iter().map(|(digest, _)| digest.0).collect();
+        digests.sort_unstable();
+        digests
+    };
+    journal.note_undelivered(Digest(1));
+    journal.wait_idle();
+    assert_eq!(remembered(), [1, 2, 9]);
+    journal.note_repeated(Digest(1));
+    journal.wait_idle();
+    assert_eq!(remembered(), [2, 9]);
+    journal.finish();
+}
+
 /// Scenario: everything is published and the journal ends in order; then it begins again.
 /// Guarantees: segments that nothing needs are gone, sequences go on, nothing is remembered but what the hook names.
 #[test]

@@ -16,6 +16,7 @@ use super::super::{Append, Digest, Hooks, Journal, JournalConfig, Scan, batch, r
 use super::*;
 use crate::decode::{Encoding, decode};
 use crate::disk::{DiskRead, RealDisk};
+use crate::journal::MOMENT;
 use crate::memory::Budget;
 use crate::proto::collector::logs::v1::ExportLogsServiceRequest;
 use crate::proto::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -66,6 +67,7 @@ fn journal() -> TempDir {
         segment_bytes: 10_000,
         disk_bytes_max: 1 << 40,
         durability: Durability::Journal,
+        moment: MOMENT,
     };
     let hooks = Hooks {
         deliver: Box::new(|_, _| Some(SealId(1))),
@@ -473,6 +475,10 @@ impl Disk for CutOff {
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
         self.step()?;
         RealDisk.truncate(path, len)
+    }
+    fn write_again(&self, path: &Path, from: u64) -> io::Result<()> {
+        self.step()?;
+        RealDisk.write_again(path, from)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?;
