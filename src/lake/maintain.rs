@@ -10,7 +10,10 @@
 //! | below 64 MiB | 4 files |
 //! | below the target size | 4 files |
 //!
-//! So a table has at most 7 + 3 + 3 + 3 files below the target size, and a row is rewritten a few times a tier: the
+//! While seals come within a second of each other it takes four times the files: a merge that is broken off for the next
+//! seal was work for nothing.
+//!
+//! So a table at rest has at most 7 + 3 + 3 + 3 files below the target size, and a row is rewritten a few times a tier: the
 //! cost grows with the logarithm of the table's size. DuckLake keeps the snapshots that a merge spans apart
 //! inside the merged file, so time travel within the retention still works.
 
@@ -34,6 +37,9 @@ const TIERS: [(u64, u64); 3] = [(256 << 10, 8), (4 << 20, 4), (64 << 20, 4)];
 
 /// Files that start a merge in the tier that ends at the target size.
 const LAST_TIER_FILES: u64 = 4;
+
+/// While seals come in quickly, it takes so many times the files to start a merge.
+const CROWD_FACTOR: u64 = 4;
 
 /// DuckLake keeps few rows inside the catalog. Beyond this many the seals' rows move to a Parquet file.
 const INLINED_SEALS_MAX: i64 = 5000;
@@ -132,7 +138,20 @@ impl Lake {
     /// # Errors
     /// What DuckDB says; the lake is unchanged by the failed step and opened again at the next.
     pub fn maintain_step(&mut self) -> Result<MaintainStep, LakeError> {
-        let outcome = self.attach().and_then(|()| self.try_maintain());
+        self.maintain_crowds(1)
+    }
+
+    /// The same while seals come in quickly: merges only where files have become [`CROWD_FACTOR`] times as many as start
+    /// a merge otherwise. A merge that is broken off for the next seal was work for nothing.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn maintain_step_under_load(&mut self) -> Result<MaintainStep, LakeError> {
+        self.maintain_crowds(CROWD_FACTOR)
+    }
+
+    fn maintain_crowds(&mut self, factor: u64) -> Result<MaintainStep, LakeError> {
+        let outcome = self.attach().and_then(|()| self.try_maintain(factor));
         if outcome.is_err() {
             self.detach();
         }
@@ -145,7 +164,7 @@ impl Lake {
         self.maintenance.expire_due
     }
 
-    fn try_maintain(&mut self) -> Result<MaintainStep, LakeError> {
+    fn try_maintain(&mut self, factor: u64) -> Result<MaintainStep, LakeError> {
         if Instant::now() >= self.maintenance.expire_due {
             self.expire()?;
             self.maintenance.expire_due = Instant::now() + self.maintenance.expire_pause;
@@ -157,7 +176,7 @@ impl Lake {
             let Swept { files, bytes } = self.sweep()?;
             return Ok(MaintainStep::Swept { files, bytes });
         }
-        let Some(crowd) = self.smallest_crowd()? else {
+        let Some(crowd) = self.smallest_crowd(factor)? else {
             return Ok(MaintainStep::Idle);
         };
         let Some((files_read, files_written)) = self.merge(&crowd)? else {
@@ -178,8 +197,8 @@ impl Lake {
         })
     }
 
-    /// The lowest tier of any table with enough files for a merge.
-    fn smallest_crowd(&self) -> Result<Option<Crowd>, LakeError> {
+    /// The lowest tier of any table with enough files for a merge, times `factor`.
+    fn smallest_crowd(&self, factor: u64) -> Result<Option<Crowd>, LakeError> {
         let tiers = &self.maintenance.tiers;
         let bounds: Vec<String> = tiers.iter().map(|tier| tier.to.to_string()).collect();
         let sql = format!(
@@ -200,7 +219,7 @@ impl Lake {
             // Past the last tier are the files that have the target size.
             let crowded = tiers
                 .get(tier_index)
-                .is_some_and(|tier| files >= tier.files);
+                .is_some_and(|tier| files >= tier.files * factor);
             let key = (table, tier_index);
             if crowded && self.maintenance.unmergeable.get(&key) != Some(&files) {
                 return Ok(Some(Crowd {

@@ -21,6 +21,9 @@ use crate::signal::{Table, WriterId};
 /// A failure that lasts is logged again this often.
 const REMIND_PAUSE: Duration = Duration::from_secs(60);
 
+/// Merging waits until no seal has come for this long, unless files have become very many.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// After maintenance failed it rests this long; publishing goes on.
 const MAINTENANCE_REST: Duration = Duration::from_secs(30);
 
@@ -34,6 +37,10 @@ pub struct Publisher {
     rest_until: Instant,
     /// The last publish or maintenance step may have left work to do.
     look_for_work: bool,
+    /// When the last seal was published.
+    published: Option<Instant>,
+    /// Since then it was found that only work is left that can wait for [`QUIET`].
+    waits_for_quiet: bool,
     /// Something was maintained since the last time no work remained.
     worked: bool,
 }
@@ -63,6 +70,8 @@ impl Publisher {
             files: Default::default(),
             rest_until: Instant::now(),
             look_for_work: true,
+            published: None,
+            waits_for_quiet: false,
             worked: false,
         };
         thread::Builder::new()
@@ -83,6 +92,8 @@ impl Publisher {
                     }
                     self.queue.done();
                     self.look_for_work = true;
+                    self.published = Some(Instant::now());
+                    self.waits_for_quiet = false;
                 }
                 Next::Idle => self.maintain(),
                 Next::Closed => break,
@@ -93,11 +104,18 @@ impl Publisher {
 
     /// When to stop waiting for a seal and maintain instead.
     fn maintenance_due(&self) -> Instant {
-        if self.look_for_work {
-            self.rest_until
-        } else {
-            self.lake.maintenance_due().max(self.rest_until)
-        }
+        let due = match (self.look_for_work, self.published) {
+            (true, Some(published)) if self.waits_for_quiet => published + QUIET,
+            (true, _) => self.rest_until,
+            (false, _) => self.lake.maintenance_due(),
+        };
+        due.max(self.rest_until)
+    }
+
+    /// Whether a seal was published a moment ago, so that the next one may be near.
+    fn is_under_load(&self) -> bool {
+        self.published
+            .is_some_and(|published| published.elapsed() < QUIET)
     }
 
     /// Publishes the seal, with as many attempts as it takes. Answers `false` when the deadline came first.
@@ -151,7 +169,14 @@ impl Publisher {
 
     /// One step of maintenance, while nothing waits.
     fn maintain(&mut self) {
-        match self.lake.maintain_step() {
+        let is_under_load = self.is_under_load();
+        let step = if is_under_load {
+            self.lake.maintain_step_under_load()
+        } else {
+            self.lake.maintain_step()
+        };
+        match step {
+            Ok(MaintainStep::Idle) if is_under_load => self.waits_for_quiet = true,
             Ok(MaintainStep::Idle) => {
                 self.look_for_work = false;
                 if std::mem::take(&mut self.worked) {
