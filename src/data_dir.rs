@@ -103,6 +103,14 @@ impl DataDir {
     }
 }
 
+/// Who writes from this data folder; `None` before its first server.
+///
+/// # Errors
+/// [`DataDirError::Io`].
+pub fn writer(data_dir: &Path) -> Result<Option<WriterId>, DataDirError> {
+    read_writer(&data_dir.join("writer_id"))
+}
+
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DataDirError + '_ {
     move |source| DataDirError::Io {
         path: path.to_owned(),
@@ -156,12 +164,18 @@ fn take(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-fn writer_id(path: &Path) -> Result<WriterId, DataDirError> {
+fn read_writer(path: &Path) -> Result<Option<WriterId>, DataDirError> {
     match fs::read_to_string(path) {
-        Ok(id) if !id.trim().is_empty() => return Ok(WriterId(id.trim().to_owned())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io_error(path)(error)),
+        Ok(id) if !id.trim().is_empty() => Ok(Some(WriterId(id.trim().to_owned()))),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(path)(error)),
+    }
+}
+
+fn writer_id(path: &Path) -> Result<WriterId, DataDirError> {
+    if let Some(writer) = read_writer(path)? {
+        return Ok(writer);
     }
     let id = uuid::Uuid::now_v7().to_string();
     RealDisk

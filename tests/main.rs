@@ -21,6 +21,7 @@ mod full_disk;
 mod golden;
 mod growth;
 mod journal;
+mod journal_cli;
 mod lake_down;
 mod limits;
 mod protocols;

@@ -37,6 +37,9 @@ pub enum Command {
     /// List the most recent seals (the units of commit), newest first; without a server, those in the lake
     #[command(after_help = help::SEALS)]
     Seals(SealsArgs),
+    /// Look into the write-ahead journal, and repair a damaged one
+    #[command(subcommand, after_help = help::JOURNAL)]
+    Journal(JournalCommand),
     /// Stop the running server gracefully, as SIGTERM does, and wait until it has ended
     #[command(after_help = help::STOP)]
     Stop(StopArgs),
@@ -185,6 +188,52 @@ pub struct SealsArgs {
     /// The server.
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// The commands of `otlake journal`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Show what is in the journal, and what is damaged; changes nothing, also while a server runs
+    #[command(after_help = help::JOURNAL_INSPECT)]
+    Inspect(JournalInspectArgs),
+    /// Repair a damaged journal: give up what cannot be read, and keep everything else
+    #[command(after_help = help::JOURNAL_REPAIR)]
+    Repair(JournalRepairArgs),
+}
+
+// Which journal.
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described where it is flattened")]
+pub struct JournalArgs {
+    /// The server's data folder
+    #[arg(long, value_name = "DIR", env = "OTLAKE_DATA_DIR", default_value = crate::config::lake::DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+// `otlake journal inspect`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct JournalInspectArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// The journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
+// `otlake journal repair`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct JournalRepairArgs {
+    /// Give up what is damaged; without this nothing is changed, and what would be given up is shown
+    #[arg(long)]
+    pub skip_damaged: bool,
+
+    /// The journal.
+    #[command(flatten)]
+    pub journal: JournalArgs,
 }
 
 // `otlake stop`
@@ -382,6 +431,33 @@ EXAMPLES
 
 EXIT CODES
   0 done   1 failed, such as when neither server nor lake is there   2 wrong usage";
+
+    pub(super) const JOURNAL: &str = "\
+EXAMPLES
+  otlake journal inspect
+  otlake journal repair --skip-damaged
+
+EXIT CODES
+  0 done   1 damaged, or failed   2 wrong usage";
+
+    pub(super) const JOURNAL_INSPECT: &str = "\
+EXAMPLES
+  otlake journal inspect
+  otlake journal inspect --json --data-dir /var/lib/otlake
+
+EXIT CODES
+  0 nothing is damaged   1 damaged, or it cannot be read   2 wrong usage";
+
+    pub(super) const JOURNAL_REPAIR: &str = "\
+The server must be stopped. Damaged files are kept in DIR/journal/damaged.
+
+EXAMPLES
+  otlake journal repair                   show what would be given up
+  otlake journal repair --skip-damaged    give it up
+
+EXIT CODES
+  0 repaired, or nothing was damaged
+  1 damaged and not repaired, or failed   2 wrong usage";
 
     pub(super) const STOP: &str = "\
 The call returns once the server has ended.

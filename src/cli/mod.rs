@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod failure;
 mod flush;
+mod journal;
 mod query;
 mod seals;
 mod send;
@@ -12,12 +13,15 @@ mod status;
 mod stop;
 mod table;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 
 use args::{Cli, Command};
+
+use crate::config::lake::DATA_DIR;
 
 /// Parses the arguments, runs the command, and prints its error.
 #[must_use]
@@ -28,6 +32,7 @@ pub fn run() -> ExitCode {
         Command::Flush(args) => block_on(flush::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Seals(args) => block_on(seals::run(args)),
+        Command::Journal(command) => journal::run(command),
         Command::Stop(args) => block_on(stop::run(args)),
         Command::Send(args) => block_on(send::run(args)),
     };
@@ -49,6 +54,18 @@ fn program_name() -> String {
     std::env::args()
         .next()
         .map_or_else(|| "otlake".to_owned(), |name| shell_quoted(&name))
+}
+
+/// The flag that names a data folder in hints, with a blank before it; nothing for the default one.
+fn data_dir_flag(data_dir: &Path) -> String {
+    let is_default = std::path::absolute(DATA_DIR).is_ok_and(|default| default == data_dir);
+    if is_default {
+        return String::new();
+    }
+    format!(
+        " --data-dir {}",
+        shell_quoted(&data_dir.display().to_string())
+    )
 }
 
 /// Text that a shell takes as one word.

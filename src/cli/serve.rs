@@ -1,13 +1,16 @@
 //! `otlake serve`: settings to a running server, and the banner that says how to use it.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use super::args::ServeArgs;
 use crate::config::{Auth, Config, LogFormat, OpenReason};
-use crate::daemon::{Addresses, Daemon};
+use crate::daemon::{Addresses, Daemon, StartError};
+use crate::journal::ScanError;
+use crate::seal::recovery::RecoveryError;
 use crate::signal::Durability;
 use crate::telemetry;
 
@@ -47,7 +50,9 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
-    let mut daemon = Daemon::start(config).await?;
+    let data_dir = config.data_dir.clone();
+    let started = Daemon::start(config).await;
+    let mut daemon = started.map_err(|error| explain(error, &data_dir))?;
     let Addresses { grpc, http } = daemon.addresses();
     tracing::info!(%grpc, %http, "ready");
     print!("{}", banner(daemon.config(), daemon.addresses()));
@@ -73,6 +78,21 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what to do where the error's own text cannot know how this program was called.
+fn explain(error: StartError, data_dir: &Path) -> anyhow::Error {
+    let damage = match &error {
+        StartError::Journal(ScanError::Damaged(damage))
+        | StartError::Recovery(RecoveryError::Journal(ScanError::Damaged(damage))) => damage,
+        _ => return error.into(),
+    };
+    let (program, flag) = (super::program_name(), super::data_dir_flag(data_dir));
+    anyhow!(
+        "the journal, which has what was acknowledged and is not in the lake yet, is damaged: {damage}. Nothing was changed. \
+         `{program} journal inspect{flag}` shows what it affects. Then restore that file from a copy, or give up what cannot \
+         be read and keep everything else with `{program} journal repair --skip-damaged{flag}`"
+    )
 }
 
 /// What a person needs right after the start.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::StatusArgs;
 use super::client::{ANSWER_TIMEOUT, Client, Target};
-use super::table::{self, ago, bytes, columns, count, counted};
+use super::table::{self, ago, bytes, columns, count, counted, facts};
 use crate::proto::admin::{Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles};
 use crate::signal::Durability;
 
@@ -151,14 +151,6 @@ fn lake_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, St
         ("last error", last_error),
         ("maintenance", maintenance),
     ]
-}
-
-fn facts(facts: &[(&str, String)]) -> String {
-    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines = facts
-        .iter()
-        .map(|(name, value)| format!("  {name:width$}  {value}"));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn received(signals: &[SignalStatus]) -> String {

@@ -35,6 +35,15 @@ pub(super) fn columns(header: &[&str], rows: &[Vec<String>], text_columns: usize
     table.trim_fmt()
 }
 
+/// A name and a value a line, two blanks in.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = facts
+        .iter()
+        .map(|(name, value)| format!("  {name:width$}  {value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A count with commas between the thousands.
 pub(super) fn count(count: u64) -> String {
     let digits = count.to_string();

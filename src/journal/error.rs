@@ -50,7 +50,7 @@ pub enum ScanError {
     },
     /// Something that was synced is not there any more as it was written.
     #[error(
-        "the journal is damaged: {0}; `otlake journal inspect` shows it; restore the file from a copy, or give the damaged part up with `otlake journal repair --skip-damaged`, which keeps the damaged file aside"
+        "the journal is damaged: {0}; `otlake journal inspect` shows what it affects, `otlake journal repair` gives it up"
     )]
     Damaged(Damage),
 }

@@ -218,6 +218,8 @@ impl Reading<'_> {
             bad,
         } = beginning;
         let before = self.progress;
+        // The first segment of all begins with the first batch.
+        let sequence = sequence.or((number == 1).then_some(0));
         if let (Some(sequence), None) = (sequence, &bad) {
             self.start_follows(sequence);
         }
@@ -250,6 +252,10 @@ impl Reading<'_> {
         }
         self.inspection.segments.push(segment);
         if let Some(bad) = bad {
+            if self.progress.last.is_none() {
+                // Nothing tells what is missing by the places before.
+                self.pending.clear();
+            }
             self.bad(path, bad);
             // What the header says of a start whose rest is lost, or that stands under another name, tells the first batch
             // of all; the others are told by the segment before.

@@ -44,7 +44,9 @@
 //! |---|---|
 //! | a bad frame at the end of the last segment, and nothing after it that was written once it was synced | torn: cut off, it was never acknowledged |
 //! | a good frame that no later one knows to be synced | written again, and synced, before anything relies on it |
-//! | a bad frame anywhere else, a sequence or a segment missing | damage: no start, see `otlake journal inspect` |
+//! | a bad frame anywhere else, a sequence or a segment missing | damage: no start; [`inspect`] reads on behind it, [`repair`] gives it up |
+//!
+//! docs/JOURNAL.md tells the same to those who run otlake.
 
 pub mod batch;
 pub mod digest;

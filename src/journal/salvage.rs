@@ -390,7 +390,8 @@ impl Salvage {
             let mut values = head.parts.iter().map(of);
             values.try_fold(0_u64, u64::checked_add)
         };
-        let (bytes, rows) = (sum(|part| part.bytes)?, sum(|part| part.rows)?);
+        let bytes = sum(|part| part.bytes.saturating_add(part.constant_bytes))?;
+        let rows = sum(|part| part.rows)?;
         // A row takes a bit at least.
         let fits = bytes.checked_add(begin as u64) == Some(payload.len() as u64);
         (fits && rows <= bytes.saturating_mul(8)).then_some(rows)

@@ -12,11 +12,10 @@ use tempfile::TempDir;
 
 use super::super::inspect::inspect;
 use super::super::segment::SegmentReader;
-use super::super::{Append, Digest, Hooks, Journal, JournalConfig, Scan, batch, replay};
+use super::super::{Append, Digest, Hooks, Journal, JournalConfig, MOMENT, Scan, batch, replay};
 use super::*;
 use crate::decode::{Encoding, decode};
 use crate::disk::{DiskRead, RealDisk};
-use crate::journal::MOMENT;
 use crate::memory::Budget;
 use crate::proto::collector::logs::v1::ExportLogsServiceRequest;
 use crate::proto::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -64,7 +63,7 @@ fn journal() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = JournalConfig {
         dir: dir.path().to_owned(),
-        segment_bytes: 10_000,
+        segment_bytes: 8_000,
         disk_bytes_max: 1 << 40,
         durability: Durability::Journal,
         moment: MOMENT,
@@ -308,7 +307,7 @@ fn a_lost_cut_is_written_again() {
     assert_eq!(lost, 3);
 }
 
-/// Scenario: the whole second half of a segment, with a cut, and the next segment's start are lost.
+/// Scenario: the last quarter of a segment, with a cut, and the next segment's start are lost.
 /// Guarantees: what is missing is told for the batches between; requests stay remembered; the cut is back.
 #[test]
 fn damage_over_the_end_of_a_segment_is_bounded() {
@@ -316,8 +315,8 @@ fn damage_over_the_end_of_a_segment_is_bounded() {
     for at in 0..files.0.len() - 2 {
         let dir = files.write();
         let [first, second] = [at, at + 1].map(|at| dir.path().join(&files.0[at].0));
-        let half = files.0[at].1.len() / 2;
-        fs::write(&first, &files.0[at].1[..half]).unwrap();
+        let end = files.0[at].1.len() * 3 / 4;
+        fs::write(&first, &files.0[at].1[..end]).unwrap();
         flip(&second, 70);
         let mut inspection = inspect(&RealDisk, dir.path()).unwrap();
         inspection.restore_cuts(&[cut(1, 4), cut(2, 7), cut(3, 11)]);
@@ -338,6 +337,32 @@ fn damage_over_the_end_of_a_segment_is_bounded() {
                 .iter()
                 .any(|(digest, _)| *digest == Digest(9))
         );
+    }
+}
+
+/// Scenario: the first segment is cut off in its start, and the start of the second is lost; then the first ones of a
+/// journal that has removed segments.
+/// Guarantees: the first segment of all begins with batch 1; of another nothing tells what stood before its first frame.
+#[test]
+fn what_stood_before_the_first_frame_is_told_where_it_can_be() {
+    let files = Files::of(journal().path());
+    for (from, is_bounded) in [(0, true), (1, false)] {
+        let dir = files.write();
+        let [first, second] = [from, from + 1].map(|at| dir.path().join(&files.0[at].0));
+        for (name, _) in &files.0[..from] {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        let kept = frames(&second)[0].1.sequence;
+        fs::write(&first, &files.0[from].1[..1000]).unwrap();
+        flip(&second, 70);
+        let (inspection, _, found) = repaired(dir.path());
+        let place = &inspection.places[0];
+        assert_eq!(place.is_bounded, is_bounded, "{:?}", inspection.places);
+        assert_eq!(
+            inspection.missing_batches,
+            if is_bounded { kept } else { 0 }
+        );
+        assert_eq!(found.keys().next(), Some(&(kept + 1)));
     }
 }
 
