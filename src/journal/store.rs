@@ -89,6 +89,8 @@ struct Active {
     end: u64,
     /// Up to where it is synced.
     synced: u64,
+    /// Something was done to it since: written, or a write that failed cut off.
+    is_dirty: bool,
 }
 
 /// The journal's folder.
@@ -174,13 +176,14 @@ impl Store {
     /// Makes everything written durable.
     pub(super) fn sync(&mut self) -> Result<(), JournalError> {
         if let Some(active) = &mut self.active
-            && active.synced < active.end
+            && active.is_dirty
         {
             active
                 .file
                 .sync()
                 .map_err(|error| poisoned("sync", &active.path, &error))?;
             active.synced = active.end;
+            active.is_dirty = false;
         }
         Ok(())
     }
@@ -227,11 +230,13 @@ impl Store {
             path,
             end: 0,
             synced: 0,
+            is_dirty: true,
         };
         let made = self.begin(&mut active, remembered);
         if made.is_err() {
             // If it stays, the next start finds a beginning that was never synced, and removes it.
-            let _ = self.disk.remove_file(&active.path);
+            let removed = self.disk.remove_file(&active.path);
+            let _ = removed.and_then(|()| self.disk.sync_dir(&self.dir));
         }
         made.map(|()| active)
     }
@@ -255,6 +260,7 @@ impl Store {
             .and_then(|()| self.disk.sync_dir(&self.dir))
             .map_err(|error| poisoned("sync", &active.path, &error))?;
         active.synced = active.end;
+        active.is_dirty = false;
         Ok(())
     }
 
@@ -340,6 +346,7 @@ fn append(
         bytes += frame_bytes(payload_bytes);
     }
     slices.retain(|slice| !slice.is_empty());
+    active.is_dirty = true;
     match write_all(&mut active.file, &mut slices) {
         Ok(()) => {
             active.end += bytes;

@@ -26,6 +26,9 @@ const GROUP_BYTES_MAX: u64 = 16 << 20;
 /// Room kept on the disk beside what the rows need to be staged.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 
+/// Digests that are kept to be noted once the disk takes them; the oldest are given up first.
+const UNWRITTEN_MAX: usize = 65_536;
+
 /// How the journal is kept.
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
@@ -163,6 +166,7 @@ impl Journal {
                 .collect(),
             published,
             answered: VecDeque::new(),
+            unwritten: Note::default(),
             uncut_bytes: 0,
             last_cut_bytes: 0,
         };
@@ -366,6 +370,8 @@ struct Writer {
     published: u64,
     /// Up to which batch answers were given, and when.
     answered: VecDeque<(Instant, u64)>,
+    /// What could not be noted yet.
+    unwritten: Note,
     /// Journaled since the last cut, bytes.
     uncut_bytes: u64,
     /// Journaled between the last two cuts: being staged.
@@ -466,14 +472,27 @@ impl Writer {
         }
     }
 
-    /// Writes what became known of requests. Not synced: it is known again or no harm after a power loss.
+    /// Writes what became known of requests. Not synced: it is known again or no harm after a power loss. What a full disk
+    /// does not take now is written later.
     fn write_note(&mut self, note: Note) {
-        if note.undelivered.is_empty() && note.repeated.is_empty() {
+        let is_news = !note.undelivered.is_empty() || !note.repeated.is_empty();
+        let unwritten = &mut self.unwritten;
+        unwritten.undelivered.extend(note.undelivered);
+        unwritten.repeated.extend(note.repeated);
+        for digests in [&mut unwritten.undelivered, &mut unwritten.repeated] {
+            let excess = digests.len().saturating_sub(UNWRITTEN_MAX);
+            digests.drain(..excess);
+        }
+        if unwritten.undelivered.is_empty() && unwritten.repeated.is_empty() {
             return;
         }
-        let frame = NewFrame::record(Kind::Note, &note);
-        if let Err(error) = self.write(&[frame]) {
-            tracing::warn!(%error, "remembered requests are not noted on disk: after a crash now, a retry of theirs is stored again");
+        let frame = NewFrame::record(Kind::Note, unwritten);
+        match self.write(&[frame]) {
+            Ok(()) => self.unwritten = Note::default(),
+            Err(error) if is_news => {
+                tracing::warn!(%error, "remembered requests are not noted on disk: after a crash now, a retry of theirs is stored again");
+            }
+            Err(_) => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! The journal, and all that is built on it, over a disk that loses what was not synced: what is acknowledged comes into
 //! the lake, and once.
 
+mod alone;
 mod crash;
+mod model;
 mod world;

@@ -307,7 +307,7 @@ pub fn read_staged(disk: &FaultyDisk, seal: &StagedSeal) -> std::io::Result<Vec<
 }
 
 /// An append whose outcome comes through a channel. `held` keeps the journal's thread there until it is dropped.
-fn append(
+pub fn append(
     rows: Rows,
     digest: Digest,
     outcomes: SyncSender<Outcome>,

@@ -163,6 +163,12 @@ impl FaultyDisk {
         self.lock().faults.push((op, skipped, error));
     }
 
+    /// Whether anything is to fail, or space is short.
+    pub fn has_faults(&self) -> bool {
+        let state = self.lock();
+        !state.faults.is_empty() || state.capacity < 1 << 40 || state.crash_at < u64::MAX
+    }
+
     /// Forgets what was to fail.
     pub fn heal(&self) {
         let mut state = self.lock();
