@@ -83,12 +83,6 @@ async fn assert_degraded(server: &Server, load: &Load, outage: Duration) {
 
 fn assert_memory_is_flat(server: &Server, before: usize) {
     let after = server.memory_bytes("VmRSS");
-    eprintln!(
-        "RSS {} -> {} MiB, peak {}",
-        before >> 20,
-        after >> 20,
-        server.memory_bytes("VmHWM") >> 20
-    );
     assert!(
         after < before + GROWTH_BYTES_MAX,
         "memory grew from {before} to {after} bytes"
