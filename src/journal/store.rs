@@ -85,6 +85,8 @@ struct Closed {
 struct Active {
     file: Box<dyn DiskFile>,
     path: PathBuf,
+    /// The length of what every segment begins with, bytes.
+    begun: u64,
     /// Its length, bytes.
     end: u64,
     /// Up to where it is synced.
@@ -158,7 +160,7 @@ impl Store {
         frames: &[NewFrame<'_>],
         remembered: &dyn Fn() -> Vec<(Digest, Duration)>,
     ) -> Result<(), JournalError> {
-        let is_due = |active: &Active| active.end >= self.segment_bytes;
+        let is_due = |active: &Active| active.end - active.begun >= self.segment_bytes;
         if self.active.as_ref().is_none_or(is_due) {
             self.rotate(remembered)?;
         }
@@ -188,10 +190,14 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the active segment holds much, and nothing that is needed.
+    /// Whether much is held, and nothing that is needed: in the active segment, or before there is one in those of the
+    /// last run.
     pub(super) fn is_worth_rotating(&self, done: u64) -> bool {
-        let is_long = |active: &Active| active.end >= ROTATE_IDLE_BYTES.min(self.segment_bytes);
-        self.sequence <= done && self.active.as_ref().is_some_and(is_long)
+        let held = match &self.active {
+            Some(active) => active.end - active.begun,
+            None => self.closed_bytes,
+        };
+        self.sequence <= done && held >= ROTATE_IDLE_BYTES.min(self.segment_bytes)
     }
 
     /// Ends the active segment and begins the next.
@@ -228,6 +234,7 @@ impl Store {
         let mut active = Active {
             file,
             path,
+            begun: 0,
             end: 0,
             synced: 0,
             is_dirty: true,
@@ -259,6 +266,7 @@ impl Store {
         synced
             .and_then(|()| self.disk.sync_dir(&self.dir))
             .map_err(|error| poisoned("sync", &active.path, &error))?;
+        active.begun = active.end;
         active.synced = active.end;
         active.is_dirty = false;
         Ok(())

@@ -113,6 +113,8 @@ struct Waiting {
     closed: bool,
     /// The thread is to end once nothing waits.
     ending: bool,
+    /// The thread has ended: nothing is written any more.
+    ended: bool,
     poisoned: Option<String>,
     /// The disk was full at the last attempt, and this much room was asked for.
     space_wanted: Option<u64>,
@@ -199,16 +201,17 @@ impl Journal {
     pub fn cut(&self, cut: CutRecord) -> Result<(), JournalError> {
         let (done, outcome) = sync_channel(1);
         let mut waiting = self.shared.lock();
+        if waiting.ended {
+            return Err(JournalError::Closed);
+        }
         if let Some(reason) = &waiting.poisoned {
             return Err(JournalError::Poisoned(reason.clone()));
         }
         waiting.cuts.push((cut, done));
         self.shared.changed.notify_one();
         drop(waiting);
-        // The thread drops what it cannot answer only when it panics.
-        outcome
-            .recv()
-            .unwrap_or_else(|_| Err(JournalError::Poisoned("its thread ended".to_owned())))
+        // What the thread cannot answer any more it drops, when it ends and when it panics.
+        outcome.recv().unwrap_or(Err(JournalError::Closed))
     }
 
     /// A seal, and so every one before it, is in the lake.
@@ -278,7 +281,7 @@ impl Journal {
     /// Waits until the thread has done all that it was given so far, removing old segments too.
     pub fn wait_idle(&self) {
         let mut waiting = self.shared.lock();
-        while waiting.busy || waiting.has_work() {
+        while !waiting.ended && (waiting.busy || waiting.has_work()) {
             waiting = self
                 .shared
                 .done
@@ -387,7 +390,7 @@ impl Drop for PanicGuard {
             let mut waiting = self.0.lock();
             waiting.poisoned =
                 Some("its thread panicked; this is a bug, please report it".to_owned());
-            waiting.busy = false;
+            (waiting.busy, waiting.ended) = (false, true);
             let dropped = (
                 std::mem::take(&mut waiting.appends),
                 std::mem::take(&mut waiting.cuts),
@@ -407,16 +410,19 @@ impl Writer {
             if let Some(seal) = work.published {
                 self.take_published(seal);
             }
-            let is_idle = work.appends.is_empty() && work.cuts.is_empty();
+            let has_cuts = !work.cuts.is_empty();
             self.write_note(work.note);
             self.write_cuts(work.cuts);
-            self.write_batches(work.appends);
+            // Those that are refused do not count: room is made while they come.
+            let is_idle = !self.write_batches(work.appends) && !has_cuts;
             self.settle(is_idle);
             self.tidy(is_idle);
             self.publish_stats();
-            self.rested();
             if work.ending {
                 self.end();
+            }
+            self.rested(work.ending);
+            if work.ending {
                 return;
             }
         }
@@ -455,8 +461,15 @@ impl Writer {
         }
     }
 
-    fn rested(&self) {
-        self.shared.lock().busy = false;
+    fn rested(&self, has_ended: bool) {
+        let mut waiting = self.shared.lock();
+        waiting.busy = false;
+        if has_ended {
+            waiting.ended = true;
+            // Whoever waits for one of these is told that it was not written.
+            waiting.cuts.clear();
+        }
+        drop(waiting);
         self.shared.done.notify_all();
     }
 
@@ -465,7 +478,7 @@ impl Writer {
             && id <= seal
         {
             self.cuts.pop_front();
-            self.published = through;
+            self.published = self.published.max(through);
             if self.shared.config.durability == Durability::Lake {
                 self.answered.push_back((Instant::now(), through));
             }
@@ -509,8 +522,9 @@ impl Writer {
         }
     }
 
-    /// Writes batches in groups of a bounded size, each with one sync, and answers them.
-    fn write_batches(&mut self, appends: Vec<Append>) {
+    /// Writes batches in groups of a bounded size, each with one sync, and answers them. `false` when none was written.
+    fn write_batches(&mut self, appends: Vec<Append>) -> bool {
+        let before = self.store.sequence();
         let mut appends = appends.into_iter().peekable();
         while appends.peek().is_some() {
             let mut group = Vec::new();
@@ -530,6 +544,7 @@ impl Writer {
             }
             self.write_group(group, group_bytes);
         }
+        self.store.sequence() > before
     }
 
     fn write_group(&mut self, group: Vec<Append>, group_bytes: u64) {
