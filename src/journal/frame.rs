@@ -63,6 +63,8 @@ pub(super) struct Header {
     pub(super) sequence: u64,
     pub(super) synced: u64,
     pub(super) settled: u64,
+    /// The same in all frames of a segment, and in no other: a file that is used again has frames of before.
+    pub(super) salt: u32,
 }
 
 impl Header {
@@ -73,7 +75,7 @@ impl Header {
 
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let fields: [(usize, &[u8]); 7] = [
+        let fields: [(usize, &[u8]); 8] = [
             (0, &MAGIC),
             (4, &[self.kind as u8]),
             (8, &self.payload_bytes.to_le_bytes()),
@@ -81,6 +83,7 @@ impl Header {
             (16, &self.sequence.to_le_bytes()),
             (24, &self.synced.to_le_bytes()),
             (32, &self.settled.to_le_bytes()),
+            (40, &self.salt.to_le_bytes()),
         ];
         for (at, field) in fields {
             for (to, from) in bytes.iter_mut().skip(at).zip(field) {
@@ -115,6 +118,7 @@ impl Header {
             sequence: u64::from_le_bytes(field(bytes, 16)),
             synced: u64::from_le_bytes(field(bytes, 24)),
             settled: u64::from_le_bytes(field(bytes, 32)),
+            salt: u32::from_le_bytes(field(bytes, 40)),
         })
     }
 }
@@ -150,6 +154,7 @@ mod tests {
             sequence: 7,
             synced: 4096,
             settled: 6,
+            salt: 77,
         };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));

@@ -76,6 +76,8 @@ pub(super) struct SegmentReader {
     file: Box<dyn DiskRead>,
     len: u64,
     offset: u64,
+    /// What the start says of the frames behind it; `None` before it was read.
+    salt: Option<u32>,
 }
 
 impl SegmentReader {
@@ -91,6 +93,7 @@ impl SegmentReader {
             file,
             len,
             offset: 0,
+            salt: None,
         })
     }
 
@@ -149,6 +152,7 @@ impl SegmentReader {
         }
         let start = Start::decode(frame.payload.as_slice())
             .map_err(|error| bad(format!("the start frame: {error}")))?;
+        self.salt = Some(frame.header.salt);
         Ok((frame, start))
     }
 
@@ -183,10 +187,17 @@ impl SegmentReader {
             .read_exact_at(&mut bytes, offset)
             .map_err(Fault::Io)?;
         let header = Header::decode(&bytes).map_err(bad)?;
+        if !self.is_of_this_segment(&header) {
+            return Err(bad("the frame is left from an earlier use of the file"));
+        }
         if header.frame_bytes() > left {
             return Err(bad("the file ends inside a frame"));
         }
         Ok(header)
+    }
+
+    fn is_of_this_segment(&self, header: &Header) -> bool {
+        self.salt.is_none_or(|salt| salt == header.salt)
     }
 
     /// A frame's payload, which must have its checksum. No longer than the file, whatever the header says: that was looked
@@ -237,7 +248,8 @@ impl SegmentReader {
                     continue;
                 };
                 let offset = at + place as u64;
-                if header.frame_bytes() > self.len - offset {
+                let fits = header.frame_bytes() <= self.len - offset;
+                if !fits || !self.is_of_this_segment(&header) {
                     continue;
                 }
                 let Some(left) = budget.checked_sub(header.frame_bytes()) else {

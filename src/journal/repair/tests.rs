@@ -63,7 +63,7 @@ fn journal() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = JournalConfig {
         dir: dir.path().to_owned(),
-        segment_bytes: 8_000,
+        segment_bytes: 2_500,
         disk_bytes_max: 1 << 40,
         durability: Durability::Journal,
         moment: MOMENT,
@@ -493,6 +493,10 @@ impl Disk for CutOff {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.step()?;
         RealDisk.create(path)
+    }
+    fn overwrite(&self, path: &Path) -> io::Result<(Box<dyn DiskFile>, u64)> {
+        self.step()?;
+        RealDisk.overwrite(path)
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
         RealDisk.open(path)
