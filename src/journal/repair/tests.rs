@@ -63,7 +63,7 @@ fn journal() -> TempDir {
     let dir = TempDir::new().unwrap();
     let config = JournalConfig {
         dir: dir.path().to_owned(),
-        segment_bytes: 8_000,
+        segment_bytes: 2_500,
         disk_bytes_max: 1 << 40,
         durability: Durability::Journal,
         moment: MOMENT,
