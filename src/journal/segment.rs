@@ -7,7 +7,7 @@ use arrow::buffer::Buffer;
 use prost::Message as _;
 
 use super::error::{Damage, ScanError};
-use super::frame::{ALIGNMENT, HEADER_BYTES, Header, Kind};
+use super::frame::{ALIGNMENT, HEADER_BYTES, Header, Kind, NoHeader};
 use super::records::Start;
 use crate::disk::{Disk, DiskRead};
 
@@ -66,7 +66,7 @@ pub(super) enum Behind {
     Unsynced,
     /// A frame that knows the bad one to have been synced, at this offset.
     Synced(u64),
-    /// Too much that looks like frames to tell in bounded time.
+    /// It cannot be told: too much there looks like frames, or a later otlake wrote it.
     Unclear,
 }
 
@@ -182,7 +182,7 @@ impl SegmentReader {
         self.file
             .read_exact_at(&mut bytes, offset)
             .map_err(Fault::Io)?;
-        let header = Header::decode(&bytes).map_err(bad)?;
+        let header = Header::decode(&bytes).map_err(|none| bad(none.what()))?;
         if header.frame_bytes() > left {
             return Err(bad("the file ends inside a frame"));
         }
@@ -218,7 +218,7 @@ impl SegmentReader {
     /// The offset of the next whole frame at or behind `from`, if there is one.
     ///
     /// # Errors
-    /// [`Fault::Bad`] when too many bytes had to be compared.
+    /// [`Fault::Bad`] when too many bytes had to be compared, or a later otlake wrote some of them.
     pub(super) fn find_frame(
         &self,
         from: u64,
@@ -233,10 +233,15 @@ impl SegmentReader {
             self.file.read_exact_at(bytes, at).map_err(Fault::Io)?;
             // Headers are looked at where they are whole in this step; the next one begins with the rest.
             for (place, window) in bytes.windows(HEADER_BYTES).enumerate().step_by(ALIGNMENT) {
-                let Some(Ok(header)) = window.first_chunk().map(Header::decode) else {
-                    continue;
-                };
                 let offset = at + place as u64;
+                let header = match window.first_chunk().map(Header::decode) {
+                    Some(Ok(header)) => header,
+                    Some(Err(NoHeader::Foreign(what))) => {
+                        let what = what.to_owned();
+                        return Err(Fault::Bad { offset, what });
+                    }
+                    _ => continue,
+                };
                 if header.frame_bytes() > self.len - offset {
                     continue;
                 }
@@ -264,8 +269,33 @@ impl SegmentReader {
         self.len.saturating_mul(SEARCH_FACTOR)
     }
 
+    /// Whether what stands at `offset` is as it was written, by a later otlake; 0 is the beginning of the segment.
+    fn is_foreign(&self, offset: u64) -> Result<bool, Fault> {
+        let magic_bytes = MAGIC.len() as u64;
+        let mut at = offset;
+        if offset == 0 && self.len >= magic_bytes {
+            let mut magic = [0; MAGIC.len()];
+            self.file.read_exact_at(&mut magic, 0).map_err(Fault::Io)?;
+            // The last character is the version.
+            let is_ours = magic.split_last().map(|(_, words)| words);
+            if magic != *MAGIC && is_ours == MAGIC.split_last().map(|(_, words)| words) {
+                return Ok(true);
+            }
+            at = magic_bytes;
+        }
+        if self.len.saturating_sub(at) < HEADER_BYTES as u64 {
+            return Ok(false);
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        self.file.read_exact_at(&mut bytes, at).map_err(Fault::Io)?;
+        Ok(matches!(Header::decode(&bytes), Err(NoHeader::Foreign(_))))
+    }
+
     /// What lies behind the bad frame at `offset`.
     pub(super) fn behind(&self, offset: u64) -> Result<Behind, Fault> {
+        if self.is_foreign(offset)? {
+            return Ok(Behind::Unclear);
+        }
         let mut budget = self.search_budget();
         let mut from = offset + 1;
         loop {
