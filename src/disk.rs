@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes an empty file to append to, in the place of one that is there.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens a file to write over it from its beginning; answers its length, too.
+    fn overwrite(&self, path: &Path) -> io::Result<(Box<dyn DiskFile>, u64)>;
     /// Opens a file to read from.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>>;
     /// Cuts a file to `len` bytes, and syncs it.
@@ -67,7 +69,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     }
 }
 
-/// A file that is appended to.
+/// A file that is written from one end to the other.
 #[allow(clippy::missing_errors_doc, reason = "the system's error")]
 pub trait DiskFile: io::Write + Send {
     /// Makes what was written durable. After an error nobody knows what is on the disk: the file must not be synced again
@@ -111,6 +113,12 @@ impl Disk for RealDisk {
             .open(path)?;
         file.set_len(0)?;
         Ok(Box::new(file))
+    }
+
+    fn overwrite(&self, path: &Path) -> io::Result<(Box<dyn DiskFile>, u64)> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let len = file.metadata()?.len();
+        Ok((Box::new(file), len))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
@@ -182,7 +190,9 @@ impl DiskFile for File {
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        File::set_len(self, len)
+        File::set_len(self, len)?;
+        // Where one that is written over goes on; one that is appended to does so in any case.
+        io::Seek::seek(self, io::SeekFrom::Start(len)).map(|_| ())
     }
 }
 

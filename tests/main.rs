@@ -27,6 +27,7 @@ mod limits;
 mod protocols;
 mod readers;
 mod refusals;
+mod restage;
 mod retries;
 mod seal_queue;
 mod sealing;

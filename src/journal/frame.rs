@@ -74,14 +74,14 @@ impl Kind {
 pub(super) enum NoHeader {
     /// They were never one, or are not as they were written.
     Broken(&'static str),
-    /// They are as they were written, and this otlake does not understand them.
-    Foreign(&'static str),
+    /// They are as they were written, with this salt, and this otlake does not understand them.
+    Foreign(&'static str, u32),
 }
 
 impl NoHeader {
     pub(super) fn what(self) -> &'static str {
         match self {
-            NoHeader::Broken(what) | NoHeader::Foreign(what) => what,
+            NoHeader::Broken(what) | NoHeader::Foreign(what, _) => what,
         }
     }
 }
@@ -95,6 +95,8 @@ pub(super) struct Header {
     pub(super) sequence: u64,
     pub(super) synced: u64,
     pub(super) settled: u64,
+    /// The same in all frames of a segment, and in no other: a file that is used again has frames of before.
+    pub(super) salt: u32,
 }
 
 impl Header {
@@ -105,7 +107,7 @@ impl Header {
 
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let fields: [(usize, &[u8]); 7] = [
+        let fields: [(usize, &[u8]); 8] = [
             (0, &MAGIC),
             (4, &[self.kind as u8]),
             (8, &self.payload_bytes.to_le_bytes()),
@@ -113,6 +115,7 @@ impl Header {
             (16, &self.sequence.to_le_bytes()),
             (24, &self.synced.to_le_bytes()),
             (32, &self.settled.to_le_bytes()),
+            (40, &self.salt.to_le_bytes()),
         ];
         for (at, field) in fields {
             for (to, from) in bytes.iter_mut().skip(at).zip(field) {
@@ -136,14 +139,16 @@ impl Header {
             let what = "the frame's header does not have its checksum";
             return Err(NoHeader::Broken(what));
         }
+        let salt = u32::from_le_bytes(field(bytes, 40));
         let kind = bytes.get(4).copied().and_then(Kind::from_byte);
         let kind = kind.ok_or(NoHeader::Foreign(
             "the frame is of a kind that this otlake does not know; a later one wrote it",
+            salt,
         ))?;
         let payload_bytes = u32::from_le_bytes(field(bytes, 8));
         if u64::from(payload_bytes) > kind.payload_bytes_max() {
             let what = "the frame is longer than any of its kind is";
-            return Err(NoHeader::Foreign(what));
+            return Err(NoHeader::Foreign(what, salt));
         }
         Ok(Header {
             kind,
@@ -152,6 +157,7 @@ impl Header {
             sequence: u64::from_le_bytes(field(bytes, 16)),
             synced: u64::from_le_bytes(field(bytes, 24)),
             settled: u64::from_le_bytes(field(bytes, 32)),
+            salt,
         })
     }
 }
@@ -187,6 +193,7 @@ mod tests {
             sequence: 7,
             synced: 4096,
             settled: 6,
+            salt: 77,
         };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));

@@ -169,11 +169,15 @@ impl Reading<'_> {
         let before = self.progress;
         let (mut salvage, beginning) = Salvage::open(self.disk, path, is_last, &before)?;
         let Some(beginning) = beginning else {
-            self.torn(path, 0, salvage.len());
+            self.torn(path, 0, salvage.len(), false);
             return Ok(());
         };
         let number = number_of(path).unwrap_or_default();
         self.missing_segments(number);
+        let is_overwritten = beginning
+            .start
+            .as_ref()
+            .is_some_and(|start| start.is_overwritten);
         self.begin(path, number, is_last, salvage.len(), beginning);
         loop {
             let last = self.progress.last;
@@ -181,7 +185,9 @@ impl Reading<'_> {
                 None => return Ok(()),
                 Some(Piece::Frame(frame, content)) => self.frame(path, last, &frame, content),
                 Some(Piece::Bad(bad)) => self.bad(path, bad),
-                Some(Piece::Torn(offset)) => self.torn(path, offset, salvage.len()),
+                Some(Piece::Torn(offset)) => {
+                    self.torn(path, offset, salvage.len(), is_overwritten);
+                }
             }
         }
     }
@@ -385,11 +391,12 @@ impl Reading<'_> {
         }
     }
 
-    fn torn(&mut self, path: &Path, offset: u64, len: u64) {
+    fn torn(&mut self, path: &Path, offset: u64, len: u64, is_overwritten: bool) {
         self.inspection.torn = Some(Torn {
             path: path.to_owned(),
             offset,
             bytes: len - offset,
+            is_overwritten,
         });
     }
 

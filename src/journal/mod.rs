@@ -18,7 +18,7 @@
 //! | 16..24 | sequence: the batch's own, else that of the last batch before; counts up by one over all segments |
 //! | 24..32 | synced: up to where this file was synced when the frame was written |
 //! | 32..40 | settled: every batch up to this sequence was answered more than [`MOMENT`] before |
-//! | 40..44 | zeros |
+//! | 40..44 | salt: the same in all frames of a segment, another one in each segment |
 //! | 44..48 | CRC32C of the header's bytes 0..44 |
 //!
 //! | kind | payload | meaning |
@@ -38,6 +38,9 @@
 //!   rows, wherever the frame stands.
 //! - A segment is synced, whole, before the next one is made; it is removed when every batch in it is published
 //!   and settled, oldest first, and durably before the next one is.
+//! - A few removed segments are kept as `spare-N` and written over: their blocks and their pages are there. What is left of
+//!   the old frames behind the last new one has another salt. A spare gets a segment's name with its start written and
+//!   synced, and is cut to its length before the next one is made.
 //! - After a sync failed nothing is written any more: the journal is *poisoned* until the next start.
 //!
 //! | found at the start | done |
@@ -52,6 +55,7 @@ pub mod batch;
 pub mod digest;
 mod error;
 mod frame;
+mod handle;
 pub mod inspect;
 pub mod records;
 pub mod repair;
@@ -59,6 +63,7 @@ pub mod replay;
 mod salvage;
 pub mod scan;
 mod segment;
+mod spares;
 mod store;
 mod writer;
 
@@ -67,10 +72,12 @@ use std::time::Duration;
 pub use batch::EncodedBatch;
 pub use digest::Digest;
 pub use error::{Damage, JournalError, ScanError};
+pub use handle::{
+    Append, Deliver, Hooks, Journal, JournalConfig, JournalStats, Outcome, Remembered,
+};
 pub use records::CutRecord;
 pub use replay::{StoredBatch, replay};
 pub use scan::{Scan, scan};
-pub use writer::{Append, Hooks, Journal, JournalConfig, JournalStats, Outcome};
 
 /// How long after it was written an answer counts as perhaps not arrived.
 pub const MOMENT: Duration = Duration::from_secs(1);

@@ -22,6 +22,9 @@ pub struct Start {
     /// Requests that were remembered when the segment was made.
     #[prost(message, repeated, tag = "5")]
     pub remembered: Vec<Remembered>,
+    /// Whether it is written over an older one, of which something can be left behind the last frame.
+    #[prost(bool, tag = "6")]
+    pub is_overwritten: bool,
 }
 
 /// The columns of a table's batches, in order. Kept here once, so that a batch needs no schema message of its own.

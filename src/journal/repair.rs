@@ -21,7 +21,7 @@ use super::records::{Cut, CutRecord, Gap, Note, Start};
 use super::salvage::{Content, Piece, Progress, Salvage};
 use super::scan::scan;
 use super::segment::{Frame, MAGIC, file_name};
-use super::store::new_start;
+use super::store::{new_salt, new_start};
 use crate::disk::{Disk, DiskFile};
 
 /// The folder of damaged files in the journal's.
@@ -270,6 +270,7 @@ struct NewSegment {
     end: u64,
     sequence: u64,
     settled: u64,
+    salt: u32,
 }
 
 impl NewSegment {
@@ -284,6 +285,7 @@ impl NewSegment {
             end: MAGIC.len() as u64,
             sequence: 0,
             settled: 0,
+            salt: new_salt(),
         })
     }
 
@@ -327,6 +329,7 @@ impl NewSegment {
             // The file gets its name once it is synced whole: all before this frame is.
             synced: self.end,
             settled: self.settled,
+            salt: self.salt,
         };
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(payload);

@@ -72,6 +72,8 @@ pub struct Torn {
     pub offset: u64,
     /// Bytes from there on.
     pub bytes: u64,
+    /// They may as well be left from an earlier use of the file.
+    pub is_overwritten: bool,
 }
 
 /// Reads the journal in `dir`; changes nothing. A folder that is not there is an empty journal.
@@ -106,12 +108,15 @@ struct State {
     settled: u64,
     /// Batches behind `settled`, whose requests may not have their answer.
     unsettled: VecDeque<(u64, Digest)>,
+    /// Of the segment that is read.
+    is_overwritten: bool,
     remembered: VecDeque<(Digest, Option<Duration>)>,
 }
 
 impl State {
     fn segment(&mut self, disk: &dyn Disk, path: &Path, is_last: bool) -> Result<(), ScanError> {
         let mut reader = SegmentReader::open(disk, path)?;
+        self.is_overwritten = false;
         let started = match reader.read_start() {
             Ok((frame, start)) => self.start(&reader, &frame, &start)?,
             Err(fault) if is_last => return self.torn(&reader, fault, 0),
@@ -165,6 +170,7 @@ impl State {
             }
             Some(_) => {}
         }
+        self.is_overwritten = start.is_overwritten;
         // A newer start has all that was remembered when it was written.
         self.remembered.clear();
         for remembered in &start.remembered {
@@ -269,6 +275,7 @@ impl State {
                     path: reader.path().to_owned(),
                     offset: begin,
                     bytes: reader.len() - begin,
+                    is_overwritten: self.is_overwritten,
                 });
                 Ok(())
             }

@@ -76,6 +76,8 @@ pub(super) struct SegmentReader {
     file: Box<dyn DiskRead>,
     len: u64,
     offset: u64,
+    /// What the start says of the frames behind it; `None` before it was read.
+    salt: Option<u32>,
 }
 
 impl SegmentReader {
@@ -91,6 +93,7 @@ impl SegmentReader {
             file,
             len,
             offset: 0,
+            salt: None,
         })
     }
 
@@ -149,6 +152,7 @@ impl SegmentReader {
         }
         let start = Start::decode(frame.payload.as_slice())
             .map_err(|error| bad(format!("the start frame: {error}")))?;
+        self.salt = Some(frame.header.salt);
         Ok((frame, start))
     }
 
@@ -183,10 +187,18 @@ impl SegmentReader {
             .read_exact_at(&mut bytes, offset)
             .map_err(Fault::Io)?;
         let header = Header::decode(&bytes).map_err(|none| bad(none.what()))?;
+        if !self.has_salt(header.salt) {
+            return Err(bad("the frame is left from an earlier use of the file"));
+        }
         if header.frame_bytes() > left {
             return Err(bad("the file ends inside a frame"));
         }
         Ok(header)
+    }
+
+    /// Whether a frame with this salt belongs to this segment.
+    fn has_salt(&self, salt: u32) -> bool {
+        self.salt.is_none_or(|own| own == salt)
     }
 
     /// A frame's payload, which must have its checksum. No longer than the file, whatever the header says: that was looked
@@ -236,13 +248,14 @@ impl SegmentReader {
                 let offset = at + place as u64;
                 let header = match window.first_chunk().map(Header::decode) {
                     Some(Ok(header)) => header,
-                    Some(Err(NoHeader::Foreign(what))) => {
+                    Some(Err(NoHeader::Foreign(what, salt))) if self.has_salt(salt) => {
                         let what = what.to_owned();
                         return Err(Fault::Bad { offset, what });
                     }
                     _ => continue,
                 };
-                if header.frame_bytes() > self.len - offset {
+                let fits = header.frame_bytes() <= self.len - offset;
+                if !fits || !self.has_salt(header.salt) {
                     continue;
                 }
                 let Some(left) = budget.checked_sub(header.frame_bytes()) else {
@@ -288,7 +301,8 @@ impl SegmentReader {
         }
         let mut bytes = [0; HEADER_BYTES];
         self.file.read_exact_at(&mut bytes, at).map_err(Fault::Io)?;
-        Ok(matches!(Header::decode(&bytes), Err(NoHeader::Foreign(_))))
+        let none = Header::decode(&bytes).err();
+        Ok(matches!(none, Some(NoHeader::Foreign(_, salt)) if self.has_salt(salt)))
     }
 
     /// What lies behind the bad frame at `offset`.

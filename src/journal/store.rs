@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use super::frame::{HEADER_BYTES, Header, Kind, frame_bytes, padding};
 use super::records::{Remembered, Start};
 use super::scan::Scan;
 use super::segment::{MAGIC, file_name};
+use super::spares::Spares;
 use crate::disk::{Disk, DiskFile};
 
 /// A segment of this length, all of it published, is left for a new one while nothing else happens.
@@ -84,6 +85,9 @@ struct Closed {
 /// The segment that is written.
 struct Active {
     file: Box<dyn DiskFile>,
+    /// The file's length: more than has been written, when it is a spare that is written over.
+    file_bytes: u64,
+    salt: u32,
     path: PathBuf,
     /// The length of what every segment begins with, bytes.
     begun: u64,
@@ -103,6 +107,7 @@ pub(super) struct Store {
     closed: VecDeque<Closed>,
     closed_bytes: u64,
     active: Option<Active>,
+    spares: Spares,
     next_segment: u64,
     sequence: u64,
     /// Every batch up to this one was answered more than a moment ago.
@@ -123,6 +128,7 @@ impl Store {
             })
             .collect();
         Store {
+            spares: Spares::found(&*disk, &dir, segment_bytes),
             disk,
             dir,
             segment_bytes,
@@ -147,7 +153,13 @@ impl Store {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.closed_bytes + self.active.as_ref().map_or(0, |active| active.end)
+        let length = |active: &Active| active.end.max(active.file_bytes);
+        self.closed_bytes + self.active.as_ref().map_or(0, length) + self.spares.bytes()
+    }
+
+    /// Makes room.
+    pub(super) fn remove_spares(&mut self) {
+        self.spares.remove_all(&*self.disk);
     }
 
     pub(super) fn has_active(&self) -> bool {
@@ -168,7 +180,7 @@ impl Store {
             return Err(JournalError::NoSpace);
         };
         let mut sequence = self.sequence;
-        let headers = headers(frames, &mut sequence, active.synced, self.settled);
+        let headers = active.headers(frames, &mut sequence, self.settled);
         append(active, frames, &headers)?;
         self.sequence = sequence;
         self.settled_written = self.settled;
@@ -205,7 +217,8 @@ impl Store {
         &mut self,
         remembered: &dyn Fn() -> Vec<(Digest, Duration)>,
     ) -> Result<(), JournalError> {
-        // Only the last segment may have an end that is not on disk.
+        // Only the last segment may have an end that is not on disk, or something behind its end.
+        self.cut_to_length()?;
         self.sync()?;
         let next = self.new_segment(remembered())?;
         if let Some(before) = self.active.replace(next) {
@@ -220,26 +233,64 @@ impl Store {
         Ok(())
     }
 
-    fn new_segment(&self, remembered: Vec<(Digest, Duration)>) -> Result<Active, JournalError> {
+    fn cut_to_length(&mut self) -> Result<(), JournalError> {
+        if let Some(active) = &mut self.active
+            && active.end < active.file_bytes
+        {
+            let cut = active.file.set_len(active.end);
+            cut.map_err(|error| poisoned("cut", &active.path, &error))?;
+            active.file_bytes = active.end;
+            active.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    fn new_segment(&mut self, remembered: Vec<(Digest, Duration)>) -> Result<Active, JournalError> {
+        let start = new_start(self.next_segment, remembered);
+        match self.spares.take() {
+            None => self.create_segment(&start),
+            Some(spare) => match self.overwrite(&spare, &start) {
+                // The file was none of the journal's yet.
+                Err(error @ (JournalError::NoSegment(_) | JournalError::NoSpace)) => {
+                    tracing::debug!(path = %spare.display(), %error, "a spare segment cannot be used");
+                    let _ = self.disk.remove_file(&spare);
+                    self.create_segment(&start)
+                }
+                made => made,
+            },
+        }
+    }
+
+    /// Makes a segment of a spare: it gets its name when it begins as it should, durably.
+    fn overwrite(&self, spare: &Path, start: &Start) -> Result<Active, JournalError> {
+        let opened = self.disk.overwrite(spare);
+        let (file, file_bytes) = opened.map_err(|error| not_made("open", spare, &error))?;
+        let mut active = Active::new(file, file_bytes, spare.to_owned());
+        let start = Start {
+            is_overwritten: true,
+            ..start.clone()
+        };
+        self.begin(&mut active, &start)?;
+        let path = self.dir.join(file_name(self.next_segment));
+        let named = self.disk.rename(spare, &path);
+        named
+            .and_then(|()| self.disk.sync_dir(&self.dir))
+            .map_err(|error| poisoned("name", &path, &error))?;
+        active.path = path;
+        Ok(active)
+    }
+
+    fn create_segment(&self, start: &Start) -> Result<Active, JournalError> {
         let path = self.dir.join(file_name(self.next_segment));
         let file = match self.disk.create(&path) {
             Ok(file) => file,
-            Err(error) => {
-                return Err(match failure("make", &path, &error) {
-                    JournalError::Poisoned(what) => JournalError::NoSegment(what),
-                    other => other,
-                });
-            }
+            Err(error) => return Err(not_made("make", &path, &error)),
         };
-        let mut active = Active {
-            file,
-            path,
-            begun: 0,
-            end: 0,
-            synced: 0,
-            is_dirty: true,
-        };
-        let made = self.begin(&mut active, remembered);
+        let mut active = Active::new(file, 0, path);
+        let made = self.begin(&mut active, start).and_then(|()| {
+            let named = self.disk.sync_dir(&self.dir);
+            named.map_err(|error| poisoned("sync", &active.path, &error))
+        });
         if made.is_err() {
             // If it stays, the next start finds a beginning that was never synced, and removes it.
             let removed = self.disk.remove_file(&active.path);
@@ -248,24 +299,17 @@ impl Store {
         made.map(|()| active)
     }
 
-    /// Writes what every segment begins with, durably, its name too.
-    fn begin(
-        &self,
-        active: &mut Active,
-        remembered: Vec<(Digest, Duration)>,
-    ) -> Result<(), JournalError> {
-        let start = new_start(self.next_segment, remembered);
+    /// Writes what every segment begins with, durably.
+    fn begin(&self, active: &mut Active, start: &Start) -> Result<(), JournalError> {
         let magic = io::Write::write_all(&mut active.file, MAGIC);
         magic.map_err(|error| failure("write", &active.path, &error))?;
         active.end = MAGIC.len() as u64;
-        let frames = [NewFrame::record(Kind::Start, &start)];
+        let frames = [NewFrame::record(Kind::Start, start)];
         let mut sequence = self.sequence;
-        let headers = headers(&frames, &mut sequence, 0, self.settled);
+        let headers = active.headers(&frames, &mut sequence, self.settled);
         append(active, &frames, &headers)?;
         let synced = active.file.sync();
-        synced
-            .and_then(|()| self.disk.sync_dir(&self.dir))
-            .map_err(|error| poisoned("sync", &active.path, &error))?;
+        synced.map_err(|error| poisoned("sync", &active.path, &error))?;
         active.begun = active.end;
         active.synced = active.end;
         active.is_dirty = false;
@@ -273,12 +317,18 @@ impl Store {
     }
 
     /// Removes the oldest segments whose batches are all among the first `done`: one after the other, also after a power
-    /// loss, so that what is left has no hole.
-    pub(super) fn remove_through(&mut self, done: u64) {
+    /// loss, so that what is left has no hole. A few become spares, if they may.
+    pub(super) fn remove_through(&mut self, done: u64, may_keep: bool) {
         while let Some(oldest) = self.closed.front()
             && oldest.last_sequence <= done
         {
-            match self.disk.remove_file(&oldest.path) {
+            let removed = if may_keep {
+                self.spares
+                    .keep_or_remove(&*self.disk, &oldest.path, oldest.bytes)
+            } else {
+                self.disk.remove_file(&oldest.path)
+            };
+            match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %oldest.path.display(), %error, "a segment that is no longer needed cannot be removed");
                     return;
@@ -303,6 +353,7 @@ pub(super) fn new_start(segment: u64, remembered: Vec<(Digest, Duration)>) -> St
         created_unix_ms: unix_ms(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         schemas: table_schemas(),
+        is_overwritten: false,
         remembered: remembered
             .into_iter()
             .map(|(digest, left)| Remembered {
@@ -313,27 +364,49 @@ pub(super) fn new_start(segment: u64, remembered: Vec<(Digest, Duration)>) -> St
     }
 }
 
-/// The frames' headers. Counts the batches among them.
-fn headers(
-    frames: &[NewFrame<'_>],
-    sequence: &mut u64,
-    synced: u64,
-    settled: u64,
-) -> Vec<[u8; HEADER_BYTES]> {
-    let header = |frame: &NewFrame<'_>| {
-        let (payload_bytes, payload_crc32c) = frame.bytes_and_crc();
-        *sequence += u64::from(frame.kind == Kind::Batch);
-        let header = Header {
-            kind: frame.kind,
-            payload_bytes,
-            payload_crc32c,
-            sequence: *sequence,
-            synced,
-            settled,
+/// What marks the frames of a new segment.
+pub(super) fn new_salt() -> u32 {
+    let [.., a, b, c, d] = *uuid::Uuid::now_v7().as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+impl Active {
+    fn new(file: Box<dyn DiskFile>, file_bytes: u64, path: PathBuf) -> Active {
+        Active {
+            file,
+            file_bytes,
+            salt: new_salt(),
+            path,
+            begun: 0,
+            end: 0,
+            synced: 0,
+            is_dirty: true,
+        }
+    }
+
+    /// The frames' headers. Counts the batches among them.
+    fn headers(
+        &self,
+        frames: &[NewFrame<'_>],
+        sequence: &mut u64,
+        settled: u64,
+    ) -> Vec<[u8; HEADER_BYTES]> {
+        let header = |frame: &NewFrame<'_>| {
+            let (payload_bytes, payload_crc32c) = frame.bytes_and_crc();
+            *sequence += u64::from(frame.kind == Kind::Batch);
+            let header = Header {
+                kind: frame.kind,
+                payload_bytes,
+                payload_crc32c,
+                sequence: *sequence,
+                synced: self.synced,
+                settled,
+                salt: self.salt,
+            };
+            header.encode()
         };
-        header.encode()
-    };
-    frames.iter().map(header).collect()
+        frames.iter().map(header).collect()
+    }
 }
 
 /// Writes frames at the end of a segment, all or, on a full disk, none.
@@ -365,6 +438,7 @@ fn append(
             if let Err(error) = active.file.set_len(active.end) {
                 return Err(poisoned("cut off a failed write of", &active.path, &error));
             }
+            active.file_bytes = active.end;
             Err(failed)
         }
     }
@@ -384,14 +458,22 @@ fn write_all(file: &mut Box<dyn DiskFile>, slices: &mut [IoSlice<'_>]) -> io::Re
 }
 
 /// A full disk passes; any other failure means that nobody knows what is on it.
-fn failure(action: &str, path: &std::path::Path, error: &io::Error) -> JournalError {
+fn failure(action: &str, path: &Path, error: &io::Error) -> JournalError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::NoSpace,
         _ => poisoned(action, path, error),
     }
 }
 
-fn poisoned(action: &str, path: &std::path::Path, error: &io::Error) -> JournalError {
+/// A file that could not even be opened holds nothing that is not known.
+fn not_made(action: &str, path: &Path, error: &io::Error) -> JournalError {
+    match failure(action, path, error) {
+        JournalError::Poisoned(what) => JournalError::NoSegment(what),
+        other => other,
+    }
+}
+
+fn poisoned(action: &str, path: &Path, error: &io::Error) -> JournalError {
     JournalError::Poisoned(format!("cannot {action} {}: {error}", path.display()))
 }
 

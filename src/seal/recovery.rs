@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::queue::Seal;
 use super::stage::{StageError, stage};
-use super::staged::{StagedSeal, read_all};
+use super::staged::{DamagedStage, Found, StagedSeal, find, remove_attempt};
 use crate::disk::Disk;
 use crate::journal::{CutRecord, Scan, ScanError, StoredBatch, replay};
 use crate::memory::{Budget, MemoryError};
@@ -33,14 +33,12 @@ pub enum RecoveryError<L> {
     Staged(io::Error),
     /// A staged file is not as it was written, and the journal no longer has its rows.
     #[error(
-        "seal {seal} was staged and its rows are nowhere else, but {source}; restore the file from a copy, or move the folder {} away to give the seal's {rows} rows up",
+        "seal {seal} was staged and its rows are nowhere else, but {source}; restore the file from a copy, or move the folder {} away to give the seal's rows up",
         dir.display()
     )]
     StagedDamaged {
         /// The seal's number.
         seal: u64,
-        /// Its rows.
-        rows: u64,
         /// Its folder.
         dir: std::path::PathBuf,
         /// What differs.
@@ -75,28 +73,33 @@ pub fn recover<L>(
     staged_dir: &Path,
     mut is_published: impl FnMut(SealId) -> Result<bool, L>,
 ) -> Result<Recovery, RecoveryError<L>> {
-    let found = read_all(disk, staged_dir).map_err(RecoveryError::Staged)?;
+    let Found { seals, damaged } = find(disk, staged_dir).map_err(RecoveryError::Staged)?;
     let mut staged: BTreeMap<SealId, StagedSeal> =
-        found.into_iter().map(|seal| (seal.id, seal)).collect();
+        seals.into_iter().map(|seal| (seal.id, seal)).collect();
+    let mut damaged: BTreeMap<SealId, DamagedStage> =
+        damaged.into_iter().map(|stage| (stage.id, stage)).collect();
     let mut recovery = Recovery {
         published_through: scan.before_first,
         ..Recovery::default()
     };
     let mut before = scan.before_first;
     let mut all_published = true;
-    for cut in scan
-        .cuts
-        .iter()
-        .filter(|cut| cut.through > scan.before_first)
-    {
-        let is_whole = match staged.get(&cut.seal) {
-            None => false,
-            Some(seal) => is_as_written(disk, seal)?,
-        };
+    let kept = |cut: &&CutRecord| cut.through > scan.before_first;
+    for cut in scan.cuts.iter().filter(kept) {
+        let in_vain = damaged.remove(&cut.seal);
+        if let Some(stage) = &in_vain {
+            tracing::warn!(seal = cut.seal.0, error = %stage.error, "a staged seal changed on disk");
+        }
+        let is_whole = staged
+            .get(&cut.seal)
+            .is_some_and(|seal| is_as_written(disk, seal));
         if !is_whole {
             if is_published(cut.seal).map_err(RecoveryError::Lake)? {
                 // A folder that is left was not removed any more.
                 staged.remove(&cut.seal);
+                if let Some(stage) = &in_vain {
+                    remove_attempt(disk, &stage.dir).map_err(RecoveryError::Staged)?;
+                }
             } else {
                 let seal = read_seal(disk, scan, before, cut)?;
                 staged.insert(cut.seal, stage(disk, &seal, staged_dir)?);
@@ -109,48 +112,36 @@ pub fn recover<L>(
         }
         before = cut.through;
     }
-    check_others(disk, scan, &staged, is_published)?;
+    let is_known = |seal: &StagedSeal| scan.cuts.iter().any(|cut| cut.seal == seal.id);
+    for seal in staged.values().filter(|seal| !is_known(seal)) {
+        if let Err(error) = seal.check(disk) {
+            let (id, dir) = (seal.id, seal.dir.clone());
+            damaged.insert(id, DamagedStage { id, dir, error });
+        }
+    }
+    for (id, stage) in damaged {
+        // There is no second chance for its rows, unless they are in the lake.
+        if !is_published(id).map_err(RecoveryError::Lake)? {
+            return Err(RecoveryError::StagedDamaged {
+                seal: id.0,
+                dir: stage.dir,
+                source: stage.error,
+            });
+        }
+        staged.remove(&id);
+        remove_attempt(disk, &stage.dir).map_err(RecoveryError::Staged)?;
+    }
     recovery.staged = staged.into_values().collect();
     Ok(recovery)
 }
 
-/// Whether the files of a staged seal are as its manifest says.
-fn is_as_written<L>(disk: &dyn Disk, seal: &StagedSeal) -> Result<bool, RecoveryError<L>> {
-    match seal.check(disk) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::warn!(seal = seal.id.0, %error, "a staged seal changed on disk");
-            Ok(false)
-        }
-        Err(error) => Err(RecoveryError::Staged(error)),
+/// Whether the files of a staged seal can be read and are as its manifest says.
+fn is_as_written(disk: &dyn Disk, seal: &StagedSeal) -> bool {
+    let checked = seal.check(disk);
+    if let Err(error) = &checked {
+        tracing::warn!(seal = seal.id.0, %error, "a staged seal changed on disk");
     }
-}
-
-/// Looks at the staged seals that the journal knows nothing of: there is no second chance for their rows.
-fn check_others<L>(
-    disk: &dyn Disk,
-    scan: &Scan,
-    staged: &BTreeMap<SealId, StagedSeal>,
-    mut is_published: impl FnMut(SealId) -> Result<bool, L>,
-) -> Result<(), RecoveryError<L>> {
-    let is_known = |seal: &StagedSeal| scan.cuts.iter().any(|cut| cut.seal == seal.id);
-    for seal in staged.values().filter(|seal| !is_known(seal)) {
-        match seal.check(disk) {
-            Ok(()) => {}
-            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
-                if !is_published(seal.id).map_err(RecoveryError::Lake)? {
-                    return Err(RecoveryError::StagedDamaged {
-                        seal: seal.id.0,
-                        rows: seal.rows(),
-                        dir: seal.dir.clone(),
-                        source,
-                    });
-                }
-            }
-            Err(error) => return Err(RecoveryError::Staged(error)),
-        }
-    }
-    Ok(())
+    checked.is_ok()
 }
 
 /// A seal's rows out of the journal: the batches behind `before`, up to the cut.

@@ -19,7 +19,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::queue::Seal;
-use super::staged::{StagedFile, StagedSeal, file_name};
+use super::staged::{StagedFile, StagedSeal, file_name, remove_attempt};
 use crate::disk::{Disk, DiskFile};
 use crate::rows::schema::{Kind, columns, schema};
 use crate::signal::Table;
@@ -64,7 +64,7 @@ pub enum StageError {
 pub fn stage(disk: &dyn Disk, seal: &Seal, staged_dir: &Path) -> Result<StagedSeal, StageError> {
     let started = Instant::now();
     let dir = staged_dir.join(seal.id.to_string());
-    disk.remove_dir_all(&dir)
+    remove_attempt(disk, &dir)
         .and_then(|()| disk.create_dir_all(&dir))
         .map_err(|source| io_error(&dir, source))?;
     let files = write_tables(disk, seal, &dir)?;

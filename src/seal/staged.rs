@@ -5,6 +5,7 @@
 //! journal. It has the CRC32C of each file. From here the rows need no memory: a restart finds the folder, checks it and
 //! publishes it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,12 @@ pub struct StagedSeal {
     pub stage_ms: f64,
 }
 
+/// What every layout begins with.
+#[derive(Deserialize)]
+struct Layout {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -81,8 +88,19 @@ struct Manifest {
     /// Missing in what was staged before there was a journal.
     #[serde(default)]
     journaled_through: u64,
-    stage_ms: f64,
+    stage_us: u64,
     files: Vec<ManifestFile>,
+    /// CRC32C of the manifest written in one line, with 0 here.
+    crc32c: u32,
+}
+
+impl Manifest {
+    fn checksum(&mut self) -> serde_json::Result<u32> {
+        let stored = std::mem::take(&mut self.crc32c);
+        let line = serde_json::to_vec(self)?;
+        self.crc32c = stored;
+        Ok(crc32c::crc32c(&line))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,14 +139,21 @@ impl StagedSeal {
     /// # Errors
     /// Any I/O error; the folder then counts as unfinished.
     pub fn write_manifest(&self, disk: &dyn Disk) -> io::Result<()> {
-        let manifest = Manifest {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a time that has passed"
+        )]
+        let stage_us = (self.stage_ms * 1e3) as u64;
+        let mut manifest = Manifest {
             version: MANIFEST_VERSION,
             seal_id: self.id.0,
             cause: self.cause,
             opened_unix_ms: self.opened_unix_ms,
             sealed_unix_ms: self.sealed_unix_ms,
             journaled_through: self.journaled_through,
-            stage_ms: self.stage_ms,
+            stage_us,
+            crc32c: 0,
             files: self
                 .files
                 .iter()
@@ -140,6 +165,7 @@ impl StagedSeal {
                 })
                 .collect(),
         };
+        manifest.crc32c = manifest.checksum()?;
         disk.write_synced(
             &self.dir.join(MANIFEST),
             &serde_json::to_vec_pretty(&manifest)?,
@@ -151,20 +177,37 @@ impl StagedSeal {
     /// [`StagedSeal::check`] does that.
     ///
     /// # Errors
-    /// An I/O error, or `InvalidData` when the manifest is of another version or cannot be understood.
+    /// An I/O error, or `InvalidData` when the manifest is of another version, does not have its checksum or cannot be
+    /// understood. The text names the file.
     pub fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<StagedSeal>> {
-        let text = match disk.read(&dir.join(MANIFEST)) {
+        let path = dir.join(MANIFEST);
+        let text = match disk.read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(named(&path, error)),
         };
-        let manifest: Manifest = serde_json::from_slice(&text)?;
-        if manifest.version != MANIFEST_VERSION {
+        let seal = StagedSeal::parse(&text, dir).map_err(|error| named(&path, error))?;
+        if dir.file_name() != Some(OsStr::new(&seal.id.to_string())) {
             return Err(invalid(format!(
-                "{} has layout {}, this otlake reads {MANIFEST_VERSION}",
-                dir.join(MANIFEST).display(),
-                manifest.version
+                "{} is of seal {}",
+                path.display(),
+                seal.id.0
             )));
+        }
+        Ok(Some(seal))
+    }
+
+    fn parse(text: &[u8], dir: &Path) -> io::Result<StagedSeal> {
+        // First: other layouts have other fields.
+        let Layout { version } = serde_json::from_slice(text)?;
+        if version != MANIFEST_VERSION {
+            return Err(invalid(format!(
+                "it has layout {version}, this otlake reads {MANIFEST_VERSION}"
+            )));
+        }
+        let mut manifest: Manifest = serde_json::from_slice(text)?;
+        if manifest.checksum()? != manifest.crc32c {
+            return Err(invalid("it does not have its checksum".to_owned()));
         }
         let files = manifest
             .files
@@ -180,7 +223,9 @@ impl StagedSeal {
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Some(StagedSeal {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+        let stage_ms = manifest.stage_us as f64 / 1e3;
+        Ok(StagedSeal {
             id: SealId(manifest.seal_id),
             cause: manifest.cause,
             dir: dir.to_owned(),
@@ -188,8 +233,8 @@ impl StagedSeal {
             opened_unix_ms: manifest.opened_unix_ms,
             sealed_unix_ms: manifest.sealed_unix_ms,
             journaled_through: manifest.journaled_through,
-            stage_ms: manifest.stage_ms,
-        }))
+            stage_ms,
+        })
     }
 
     /// Compares the files with the manifest: their length and CRC32C. A file that is not there was moved into the lake's
@@ -202,7 +247,7 @@ impl StagedSeal {
             let path = self.dir.join(file.name());
             let (bytes, crc32c) = match checksum(disk, &path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                found => found?,
+                found => found.map_err(|error| named(&path, error))?,
             };
             if (bytes, crc32c) != (file.bytes, file.crc32c) {
                 return Err(invalid(format!(
@@ -241,26 +286,74 @@ fn checksum(disk: &dyn Disk, path: &Path) -> io::Result<(u64, u32)> {
     Ok((len, crc))
 }
 
-/// The staged seals that an earlier run left, oldest first. Folders whose stage never finished are removed.
+/// A seal's folder with a manifest that cannot be read.
+#[derive(Debug)]
+pub struct DamagedStage {
+    /// The seal, by the folder's name.
+    pub id: SealId,
+    /// The folder.
+    pub dir: PathBuf,
+    /// What is wrong; the text names the file.
+    pub error: io::Error,
+}
+
+/// What an earlier run left in the folder of staged seals.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The seals, oldest first.
+    pub seals: Vec<StagedSeal>,
+    /// Folders of seals that cannot be read.
+    pub damaged: Vec<DamagedStage>,
+}
+
+/// Finds the staged seals that an earlier run left. Folders whose stage never finished are removed; what does not have
+/// the name of a seal is not looked at.
 ///
 /// # Errors
-/// Any I/O error, and `InvalidData` for a manifest that cannot be understood.
-pub fn read_all(disk: &dyn Disk, staged_dir: &Path) -> io::Result<Vec<StagedSeal>> {
-    let mut seals = Vec::new();
+/// Any I/O error of the folder itself.
+pub fn find(disk: &dyn Disk, staged_dir: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
     for dir in disk.list(staged_dir)? {
+        let Some(id) = seal_of(&dir) else {
+            continue;
+        };
         match StagedSeal::read(disk, &dir) {
-            Ok(Some(seal)) => seals.push(seal),
+            Ok(Some(seal)) => found.seals.push(seal),
             Ok(None) => {
                 tracing::info!(dir = %dir.display(), "removed a stage that never finished");
                 disk.remove_dir_all(&dir)?;
             }
-            // Something else that lies there, such as a file.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
-            Err(error) => return Err(error),
+            Err(error) => found.damaged.push(DamagedStage { id, dir, error }),
         }
     }
-    seals.sort_by_key(|seal| seal.id);
-    Ok(seals)
+    found.seals.sort_by_key(|seal| seal.id);
+    Ok(found)
+}
+
+/// The seal whose folder has this name, if it is one of a seal's.
+fn seal_of(dir: &Path) -> Option<SealId> {
+    let name = dir.file_name()?.to_str()?;
+    let id = SealId(name.parse().ok()?);
+    (id.to_string() == name).then_some(id)
+}
+
+/// Removes what an attempt to stage a seal left: the manifest first, so that what is left after a crash meanwhile is an
+/// unfinished stage and not a seal without its files.
+///
+/// # Errors
+/// Any I/O error other than the folder being gone already.
+pub fn remove_attempt(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    match disk.remove_file(&dir.join(MANIFEST)) {
+        Ok(()) => disk.sync_dir(dir)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    disk.remove_dir_all(dir)
+}
+
+/// An error whose text names the file.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn invalid(message: String) -> io::Error {

@@ -10,7 +10,7 @@ use otlake::journal::{Damage, Scan, ScanError, scan};
 use super::alone::{Alone, Batch, Settings, cut_record, found, segment};
 use super::world::{ROOT, flags_of, journal_dir};
 use crate::support::faulty_disk::FaultyDisk;
-use crate::support::journal_input::{frame, sum};
+use crate::support::journal_input::{frame, salted, sum};
 
 const HEADER_BYTES: usize = 48;
 pub const MAGIC_BYTES: usize = 16;
@@ -232,8 +232,7 @@ fn what_a_later_otlake_wrote_is_not_cut_off() {
     let content = journal(2, 1 << 20).content(&segment(1));
     let mut later = frame(1, 2, b"something new");
     later[4] = 99;
-    let crc = crc32c::crc32c(&later[..44]);
-    later[44..48].copy_from_slice(&crc.to_le_bytes());
+    let later = salted(later, &content);
     let disk = with(&[(1, &[&content[..], &later].concat())]);
     let damage = damage_of(&disk);
     assert_eq!(damage.offset, content.len() as u64);
@@ -247,14 +246,19 @@ fn what_a_later_otlake_wrote_is_not_cut_off() {
     assert!(damage.what.contains("version"), "{damage}");
 }
 
-/// Scenario: the end is torn inside of a request whose text imitates whole frames, which know everything to be synced.
-/// Guarantees: the start refuses rather than lose what may have been acknowledged.
+/// Scenario: the end is torn inside of a request whose text imitates whole frames, which know everything to be synced; then
+/// such a frame has the segment's salt, which no client knows.
+/// Guarantees: what a client sends cannot keep a start from cutting the end off; what the journal wrote can.
 #[test]
-fn an_end_that_imitates_frames_is_not_cut_off() {
+fn an_end_that_imitates_frames_is_cut_off() {
     let content = journal(2, 1 << 20).content(&segment(1));
     let mut imitation = frame(5, 2, b"");
     imitation[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
     sum(&mut imitation, 0, None);
-    let torn = [&content[..], b"OJF1 torn here  ", &imitation].concat();
-    assert_eq!(damage_of(&with(&[(1, &torn)])).offset, content.len() as u64);
+    let torn = |frame: &[u8]| [&content[..], b"OJF1 torn here  ", frame].concat();
+    let disk = with(&[(1, &torn(&imitation))]);
+    assert_eq!(found(&disk, &mended(&disk)), batches(1..=2));
+    let real = salted(imitation, &content);
+    let disk = with(&[(1, &torn(&real))]);
+    assert_eq!(damage_of(&disk).offset, content.len() as u64);
 }

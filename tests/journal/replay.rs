@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::alone::{Alone, Settings, found, segment};
 use super::corpus::{corpus, rows_of, send};
 use super::damage::{MAGIC_BYTES, batches, disk, journal, mended, places, with};
-use crate::support::journal_input::{frame, recover, start};
+use crate::support::journal_input::{frame, recover, salted, start};
 use crate::support::otlp::{Export, resource};
 
 /// Scenario: a table had another column when a segment was written, which is gone by now, in the place of one of today.
@@ -31,7 +31,7 @@ fn older_columns_are_read_as_todays() {
     let body = columns.find(|column| column.name == "body").unwrap();
     body.name = "a_column_of_old".to_owned();
     let mut changed = content[..MAGIC_BYTES].to_vec();
-    changed.extend(frame(1, 0, &older.encode_to_vec()));
+    changed.extend(salted(frame(1, 0, &older.encode_to_vec()), &content));
     changed.extend(&content[places[1]..]);
     let disk = with(&[(1, &changed)]);
     let scan = mended(&disk);

@@ -349,17 +349,22 @@ impl State {
         }
     }
 
-    fn append(&mut self, inode: usize, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, inode: usize, at: usize, bytes: &[u8]) -> io::Result<usize> {
         let mut len = bytes.len();
         if self.has_short_writes && len > 0 {
             len = 1 + self.random.below(len as u64) as usize;
         }
-        let room = self.capacity.saturating_sub(self.used());
+        // What is written over takes no new room.
+        let old = self.inodes[inode].len().saturating_sub(at as u64);
+        let room = self
+            .capacity
+            .saturating_sub(self.used())
+            .saturating_add(old);
         len = len.min(usize::try_from(room).unwrap_or(usize::MAX));
         if len == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.inodes[inode].append(&bytes[..len]);
+        self.inodes[inode].write(at, &bytes[..len]);
         Ok(len)
     }
 
@@ -387,6 +392,15 @@ impl Disk for FaultyDisk {
             .lock()
             .perform(Op::Create, path, |state| state.create(path))?;
         Ok(Box::new(self.handle(path, inode)))
+    }
+
+    fn overwrite(&self, path: &Path) -> io::Result<(Box<dyn DiskFile>, u64)> {
+        let mut state = self.lock();
+        state.reading()?;
+        let inode = state.file(path)?;
+        let len = state.inodes[inode].len();
+        drop(state);
+        Ok((Box::new(self.handle(path, inode)), len))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
@@ -508,6 +522,8 @@ struct Handle {
     disk: FaultyDisk,
     path: PathBuf,
     inode: usize,
+    /// Where the next write goes.
+    at: usize,
 }
 
 impl FaultyDisk {
@@ -516,15 +532,20 @@ impl FaultyDisk {
             disk: self.clone(),
             path: path.to_owned(),
             inode,
+            at: 0,
         }
     }
 }
 
 impl Write for Handle {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let inode = self.inode;
+        let (inode, at) = (self.inode, self.at);
         let mut state = self.disk.lock();
-        state.perform(Op::Write, &self.path, |state| state.append(inode, bytes))
+        let written =
+            state.perform(Op::Write, &self.path, |state| state.write(inode, at, bytes))?;
+        drop(state);
+        self.at += written;
+        Ok(written)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -548,7 +569,10 @@ impl DiskFile for Handle {
         state.perform(Op::SetLen, &self.path, |state| {
             state.inodes[inode].set_len(len as usize);
             Ok(())
-        })
+        })?;
+        drop(state);
+        self.at = len as usize;
+        Ok(())
     }
 }
 

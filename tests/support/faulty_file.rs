@@ -95,16 +95,12 @@ impl Inode {
         &self.cache
     }
 
-    pub fn append(&mut self, bytes: &[u8]) {
-        self.write(self.cache.len(), bytes);
-    }
-
     pub fn write_again(&mut self, from: usize) {
         let bytes = self.cache.split_off(from.min(self.cache.len()));
         self.write(from, &bytes);
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         put(&mut self.cache, offset, bytes);
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {

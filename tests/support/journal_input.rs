@@ -133,9 +133,22 @@ pub fn frame(kind: u8, sequence: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Gives a frame the salt of a segment.
+pub fn salted(mut frame: Vec<u8>, segment: &[u8]) -> Vec<u8> {
+    let salt = MAGIC.len() + 40..MAGIC.len() + 44;
+    frame[40..44].copy_from_slice(&segment[salt]);
+    let crc = crc32c::crc32c(&frame[..44]);
+    frame[44..48].copy_from_slice(&crc.to_le_bytes());
+    frame
+}
+
 /// Takes everything from `from` on for frames, and makes their checksums right.
 pub fn sum(bytes: &mut [u8], from: usize, mut sequence: Option<&mut u64>) {
     let mut at = from;
+    let before = (from > MAGIC.len()).then(|| bytes[MAGIC.len()..].first_chunk::<HEADER_BYTES>());
+    let mut salt = before
+        .flatten()
+        .map(|start| [start[40], start[41], start[42], start[43]]);
     while at + HEADER_BYTES <= bytes.len() {
         let (header, rest) = bytes[at..].split_at_mut(HEADER_BYTES);
         header[..4].copy_from_slice(b"OJF1");
@@ -144,6 +157,9 @@ pub fn sum(bytes: &mut [u8], from: usize, mut sequence: Option<&mut u64>) {
         let len = rest.len().min(len as usize);
         header[8..12].copy_from_slice(&(len as u32).to_le_bytes());
         header[12..16].copy_from_slice(&crc32c::crc32c(&rest[..len]).to_le_bytes());
+        // The first frame's salt is that of the whole segment.
+        let salt = *salt.get_or_insert([header[40], header[41], header[42], header[43]]);
+        header[40..44].copy_from_slice(&salt);
         if let Some(sequence) = &mut sequence {
             **sequence += u64::from(header[4] == 2);
             header[16..24].copy_from_slice(&sequence.to_le_bytes());
@@ -215,6 +231,10 @@ impl Disk for Files {
     }
 
     fn create(&self, _: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn overwrite(&self, _: &Path) -> io::Result<(Box<dyn DiskFile>, u64)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -79,7 +79,13 @@ impl Seals {
             let seal = match StagedSeal::read(&RealDisk, &folder) {
                 Ok(Some(seal)) => seal,
                 Ok(None) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotADirectory => continue,
+                // Not a seal's folder, or one that a start stages again.
+                Err(error)
+                    if [io::ErrorKind::NotADirectory, io::ErrorKind::InvalidData]
+                        .contains(&error.kind()) =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if seal.check(&RealDisk).is_ok() {

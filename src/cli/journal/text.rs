@@ -72,6 +72,9 @@ fn journal_facts(found: &Found) -> Vec<(&'static str, String)> {
     if let Some(torn) = &inspection.torn {
         let next = match found.server {
             Some(_) => "it is being written",
+            None if torn.is_overwritten => {
+                "left from an earlier use of the file, or never acknowledged; the next start cuts it off"
+            }
             None => "never acknowledged; the next start cuts it off",
         };
         let end = format!(

@@ -494,6 +494,10 @@ impl Disk for CutOff {
         self.step()?;
         RealDisk.create(path)
     }
+    fn overwrite(&self, path: &Path) -> io::Result<(Box<dyn DiskFile>, u64)> {
+        self.step()?;
+        RealDisk.overwrite(path)
+    }
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskRead>> {
         RealDisk.open(path)
     }

@@ -27,7 +27,7 @@ use super::{Catalog, Lake, LakeConfig, MaintainStep, open_read_only};
 use crate::disk::RealDisk;
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
-use crate::seal::staged::{StagedFile, StagedSeal, read_all};
+use crate::seal::staged::{StagedFile, StagedSeal, find};
 use crate::signal::{CutCause, SealId, Table, WriterId};
 
 /// A data folder with the settings of a lake in it.
@@ -112,7 +112,7 @@ impl Fixture {
 
     /// The staged seals, read back and checked as a start does it.
     fn staged(&self) -> Vec<StagedSeal> {
-        let seals = read_all(&RealDisk, &self.staged_dir).unwrap();
+        let seals = find(&RealDisk, &self.staged_dir).unwrap().seals;
         for seal in &seals {
             seal.check(&RealDisk).unwrap();
         }

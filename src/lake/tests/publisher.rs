@@ -123,7 +123,7 @@ fn close_ends_a_pause_and_leaves_seals_staged() {
         started.elapsed()
     );
     let left =
-        crate::seal::staged::read_all(&crate::disk::RealDisk, &fixture.dir.path().join("staged"))
+        crate::seal::staged::find(&crate::disk::RealDisk, &fixture.dir.path().join("staged"))
             .unwrap();
-    assert_eq!(left.len(), 2);
+    assert_eq!(left.seals.len(), 2);
 }
