@@ -9,6 +9,7 @@
 //! written, not that they make sense.
 
 mod columns;
+mod layout;
 mod message;
 
 use std::collections::HashMap;
@@ -29,6 +30,9 @@ use crate::signal::Table;
 
 /// Payloads up to this size are copied together: so many little pieces cost more to write than to copy.
 const COPIED_BYTES_MAX: usize = 32 << 10;
+
+/// A head has a digest, and for each table its name and the places of its columns: less than a tenth of this.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// A request's rows, ready to be written.
 #[derive(Debug)]
@@ -169,6 +173,9 @@ pub(super) fn decode_head(payload: &[u8]) -> Result<(BatchHead, usize), String> 
         .split_first_chunk::<4>()
         .ok_or("the batch has no head")?;
     let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|error| error.to_string())?;
+    if len > HEAD_BYTES_MAX {
+        return Err("the batch's head is longer than any head is".to_owned());
+    }
     let head = rest.get(..len).ok_or("the batch ends inside its head")?;
     let head = BatchHead::decode(head).map_err(|error| format!("the batch's head: {error}"))?;
     let begin = (4 + len).next_multiple_of(ALIGNMENT);

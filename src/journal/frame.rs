@@ -9,6 +9,13 @@ pub(super) const ALIGNMENT: usize = 8;
 /// The longest payload, bytes.
 pub(super) const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
 
+/// The longest payload that is not a batch, bytes: a start or a note with all the requests that can be remembered has less
+/// than a quarter of it.
+const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// No journal gets here: a sequence or a seal's number above it is not one that was written.
+pub(super) const SEQUENCE_MAX: u64 = 1 << 62;
+
 const MAGIC: [u8; 4] = *b"OJF1";
 
 /// Where the header's own checksum stands.
@@ -40,6 +47,14 @@ impl Kind {
         kinds.into_iter().find(|kind| *kind as u8 == byte)
     }
 
+    /// The longest payload of the kind, bytes.
+    fn payload_bytes_max(self) -> u64 {
+        match self {
+            Kind::Batch => PAYLOAD_BYTES_MAX,
+            _ => RECORD_BYTES_MAX,
+        }
+    }
+
     /// The kind in one word.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -50,6 +65,23 @@ impl Kind {
             Kind::Idle => "idle",
             Kind::Close => "close",
             Kind::Gap => "gap",
+        }
+    }
+}
+
+/// Why bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoHeader {
+    /// They were never one, or are not as they were written.
+    Broken(&'static str),
+    /// They are as they were written, with this salt, and this otlake does not understand them.
+    Foreign(&'static str, u32),
+}
+
+impl NoHeader {
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            NoHeader::Broken(what) | NoHeader::Foreign(what, _) => what,
         }
     }
 }
@@ -97,28 +129,35 @@ impl Header {
         bytes
     }
 
-    /// Reads a header; `Err` says in which way it is none.
-    pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, &'static str> {
+    /// Reads a header.
+    pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Header, NoHeader> {
         if !bytes.starts_with(&MAGIC) {
-            return Err("no frame begins here");
+            return Err(NoHeader::Broken("no frame begins here"));
         }
         let (checked, crc) = bytes.split_at(CHECKED_BYTES);
         if crc32c::crc32c(checked).to_le_bytes() != crc {
-            return Err("the frame's header does not have its checksum");
+            let what = "the frame's header does not have its checksum";
+            return Err(NoHeader::Broken(what));
         }
+        let salt = u32::from_le_bytes(field(bytes, 40));
         let kind = bytes.get(4).copied().and_then(Kind::from_byte);
+        let kind = kind.ok_or(NoHeader::Foreign(
+            "the frame is of a kind that this otlake does not know; a later one wrote it",
+            salt,
+        ))?;
         let payload_bytes = u32::from_le_bytes(field(bytes, 8));
-        if u64::from(payload_bytes) > PAYLOAD_BYTES_MAX {
-            return Err("the frame is longer than any frame is");
+        if u64::from(payload_bytes) > kind.payload_bytes_max() {
+            let what = "the frame is longer than any of its kind is";
+            return Err(NoHeader::Foreign(what, salt));
         }
         Ok(Header {
-            kind: kind.ok_or("the frame is of a kind that this otlake does not know")?,
+            kind,
             payload_bytes,
             payload_crc32c: u32::from_le_bytes(field(bytes, 12)),
             sequence: u64::from_le_bytes(field(bytes, 16)),
             synced: u64::from_le_bytes(field(bytes, 24)),
             settled: u64::from_le_bytes(field(bytes, 32)),
-            salt: u32::from_le_bytes(field(bytes, 40)),
+            salt,
         })
     }
 }

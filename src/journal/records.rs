@@ -71,6 +71,15 @@ pub struct BatchHead {
     pub parts: Vec<Part>,
 }
 
+impl BatchHead {
+    /// Rows over all tables.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        let sum = |rows: u64, part: &Part| rows.saturating_add(part.rows);
+        self.parts.iter().fold(0, sum)
+    }
+}
+
 /// One table's batch.
 #[derive(Clone, PartialEq, Message)]
 pub struct Part {

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use arrow::array::{AsArray as _, MAX_INLINE_VIEW_LEN, StringViewArray};
 use arrow::record_batch::RecordBatch;
 
 use super::batch::{self, Schemas};
@@ -12,6 +13,9 @@ use super::segment::SegmentReader;
 use crate::disk::Disk;
 use crate::rows::compact;
 use crate::signal::Table;
+
+/// So much longer than they are held texts may become when they are written out.
+const APART_FACTOR: u64 = 16;
 
 /// One request's rows, read back.
 #[derive(Debug)]
@@ -70,9 +74,37 @@ fn replay_segment<E: From<ScanError>>(
         let batches = batches
             .into_iter()
             .filter(|(_, batch)| batch.num_rows() > 0)
-            .map(|(table, batch)| (table, compact(table, &[batch])))
+            .map(|(table, batch)| (table, apart(table, batch)))
             .collect();
         take(StoredBatch { sequence, batches })?;
     }
     Ok(())
+}
+
+/// The batch with buffers of its own; as it is where texts overlap so much that writing each out is out of proportion.
+fn apart(table: Table, batch: RecordBatch) -> RecordBatch {
+    let columns = batch.columns().iter();
+    let mut texts = columns.filter_map(|column| column.as_string_view_opt());
+    if texts.any(|texts| apart_bytes(texts) > APART_FACTOR * held_bytes(texts)) {
+        return batch;
+    }
+    compact(table, &[batch])
+}
+
+/// What the texts behind views take when one that stands in several rows in a row is kept once.
+fn apart_bytes(texts: &StringViewArray) -> u64 {
+    let (mut bytes, mut last) = (0, None);
+    for (view, len) in texts.views().iter().zip(texts.lengths()) {
+        if len > MAX_INLINE_VIEW_LEN && last != Some(view) {
+            bytes += u64::from(len);
+            last = Some(view);
+        }
+    }
+    bytes
+}
+
+/// What the texts behind views take as they are.
+fn held_bytes(texts: &StringViewArray) -> u64 {
+    let buffers = texts.data_buffers().iter();
+    buffers.map(|buffer| buffer.len() as u64).sum()
 }

@@ -11,7 +11,7 @@ use prost::Message as _;
 
 use super::batch::{self, Schemas, decode_head};
 use super::error::ScanError;
-use super::frame::{HEADER_BYTES, Header, Kind};
+use super::frame::{HEADER_BYTES, Header, Kind, SEQUENCE_MAX};
 use super::records::{Cut, CutRecord, Gap, Note, Part, Start};
 use super::segment::{Behind, Fault, Frame, MAGIC, SegmentReader, number_of};
 use crate::disk::Disk;
@@ -19,9 +19,6 @@ use crate::disk::Disk;
 /// How many bytes are compared with checksums while frames are searched for, in lengths of the segment: a repair may
 /// take longer than a start.
 const SEARCH_FACTOR: u64 = 64;
-
-/// No journal gets here: a sequence above it is not one that was written.
-const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
 /// What was kept so far, over all segments.
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,7 +10,7 @@ use prost::Message as _;
 use super::batch::{Schemas, decode_head};
 use super::digest::Digest;
 use super::error::{Damage, ScanError};
-use super::frame::Kind;
+use super::frame::{Kind, SEQUENCE_MAX};
 use super::records::{Cut, CutRecord, Gap, Note, Start};
 use super::segment::{Behind, Fault, Frame, SegmentReader, number_of};
 use crate::disk::Disk;
@@ -151,6 +151,9 @@ impl State {
         if let Err(what) = Schemas::new(&start.schemas) {
             return damaged(what);
         }
+        if frame.header.sequence > SEQUENCE_MAX {
+            return damaged(format!("there is no sequence {}", frame.header.sequence));
+        }
         match self.scan.segments.last() {
             None => {
                 self.scan.before_first = frame.header.sequence;
@@ -212,7 +215,7 @@ impl State {
             Kind::Start => return damaged("a second start frame".to_owned()),
             Kind::Batch => match decode_head(payload) {
                 Ok((head, _)) => {
-                    rows = head.parts.iter().map(|part| part.rows).sum();
+                    rows = head.rows();
                     if let Some(digest) = Digest::from_bytes(&head.digest) {
                         self.unsettled.push_back((header.sequence, digest));
                         if self.unsettled.len() > REMEMBERED_MAX {
@@ -233,7 +236,7 @@ impl State {
             },
             Kind::Idle | Kind::Close => {}
             Kind::Gap => match Gap::decode(payload) {
-                Ok(gap) if gap.through >= header.sequence => {
+                Ok(gap) if (header.sequence..=SEQUENCE_MAX).contains(&gap.through) => {
                     self.scan.given_up += gap.through - header.sequence;
                     self.scan.last_sequence = gap.through;
                 }
@@ -247,7 +250,7 @@ impl State {
         if let Some(segment) = self.scan.segments.last_mut() {
             segment.frames += 1;
             segment.batches += u64::from(header.kind == Kind::Batch);
-            segment.rows += rows;
+            segment.rows = segment.rows.saturating_add(rows);
             segment.last_sequence = last_sequence;
             segment.bytes = reader.offset();
             segment.synced = segment.synced.max(header.synced);
@@ -257,7 +260,8 @@ impl State {
 
     fn follows(&self, cut: &CutRecord) -> bool {
         let is_after = |before: &CutRecord| before.seal < cut.seal && before.through < cut.through;
-        cut.through <= self.scan.last_sequence && self.scan.cuts.last().is_none_or(is_after)
+        let is_known = cut.through <= self.scan.last_sequence && cut.seal.0 <= SEQUENCE_MAX;
+        is_known && self.scan.cuts.last().is_none_or(is_after)
     }
 
     /// Judges the bad frame at the end of the last segment.

@@ -7,7 +7,7 @@ use arrow::buffer::Buffer;
 use prost::Message as _;
 
 use super::error::{Damage, ScanError};
-use super::frame::{ALIGNMENT, HEADER_BYTES, Header, Kind};
+use super::frame::{ALIGNMENT, HEADER_BYTES, Header, Kind, NoHeader};
 use super::records::Start;
 use crate::disk::{Disk, DiskRead};
 
@@ -66,7 +66,7 @@ pub(super) enum Behind {
     Unsynced,
     /// A frame that knows the bad one to have been synced, at this offset.
     Synced(u64),
-    /// Too much that looks like frames to tell in bounded time.
+    /// It cannot be told: too much there looks like frames, or a later otlake wrote it.
     Unclear,
 }
 
@@ -186,8 +186,8 @@ impl SegmentReader {
         self.file
             .read_exact_at(&mut bytes, offset)
             .map_err(Fault::Io)?;
-        let header = Header::decode(&bytes).map_err(bad)?;
-        if !self.is_of_this_segment(&header) {
+        let header = Header::decode(&bytes).map_err(|none| bad(none.what()))?;
+        if !self.has_salt(header.salt) {
             return Err(bad("the frame is left from an earlier use of the file"));
         }
         if header.frame_bytes() > left {
@@ -196,8 +196,9 @@ impl SegmentReader {
         Ok(header)
     }
 
-    fn is_of_this_segment(&self, header: &Header) -> bool {
-        self.salt.is_none_or(|salt| salt == header.salt)
+    /// Whether a frame with this salt belongs to this segment.
+    fn has_salt(&self, salt: u32) -> bool {
+        self.salt.is_none_or(|own| own == salt)
     }
 
     /// A frame's payload, which must have its checksum. No longer than the file, whatever the header says: that was looked
@@ -229,7 +230,7 @@ impl SegmentReader {
     /// The offset of the next whole frame at or behind `from`, if there is one.
     ///
     /// # Errors
-    /// [`Fault::Bad`] when too many bytes had to be compared.
+    /// [`Fault::Bad`] when too many bytes had to be compared, or a later otlake wrote some of them.
     pub(super) fn find_frame(
         &self,
         from: u64,
@@ -244,12 +245,17 @@ impl SegmentReader {
             self.file.read_exact_at(bytes, at).map_err(Fault::Io)?;
             // Headers are looked at where they are whole in this step; the next one begins with the rest.
             for (place, window) in bytes.windows(HEADER_BYTES).enumerate().step_by(ALIGNMENT) {
-                let Some(Ok(header)) = window.first_chunk().map(Header::decode) else {
-                    continue;
-                };
                 let offset = at + place as u64;
+                let header = match window.first_chunk().map(Header::decode) {
+                    Some(Ok(header)) => header,
+                    Some(Err(NoHeader::Foreign(what, salt))) if self.has_salt(salt) => {
+                        let what = what.to_owned();
+                        return Err(Fault::Bad { offset, what });
+                    }
+                    _ => continue,
+                };
                 let fits = header.frame_bytes() <= self.len - offset;
-                if !fits || !self.is_of_this_segment(&header) {
+                if !fits || !self.has_salt(header.salt) {
                     continue;
                 }
                 let Some(left) = budget.checked_sub(header.frame_bytes()) else {
@@ -276,8 +282,34 @@ impl SegmentReader {
         self.len.saturating_mul(SEARCH_FACTOR)
     }
 
+    /// Whether what stands at `offset` is as it was written, by a later otlake; 0 is the beginning of the segment.
+    fn is_foreign(&self, offset: u64) -> Result<bool, Fault> {
+        let magic_bytes = MAGIC.len() as u64;
+        let mut at = offset;
+        if offset == 0 && self.len >= magic_bytes {
+            let mut magic = [0; MAGIC.len()];
+            self.file.read_exact_at(&mut magic, 0).map_err(Fault::Io)?;
+            // The last character is the version.
+            let is_ours = magic.split_last().map(|(_, words)| words);
+            if magic != *MAGIC && is_ours == MAGIC.split_last().map(|(_, words)| words) {
+                return Ok(true);
+            }
+            at = magic_bytes;
+        }
+        if self.len.saturating_sub(at) < HEADER_BYTES as u64 {
+            return Ok(false);
+        }
+        let mut bytes = [0; HEADER_BYTES];
+        self.file.read_exact_at(&mut bytes, at).map_err(Fault::Io)?;
+        let none = Header::decode(&bytes).err();
+        Ok(matches!(none, Some(NoHeader::Foreign(_, salt)) if self.has_salt(salt)))
+    }
+
     /// What lies behind the bad frame at `offset`.
     pub(super) fn behind(&self, offset: u64) -> Result<Behind, Fault> {
+        if self.is_foreign(offset)? {
+            return Ok(Behind::Unclear);
+        }
         let mut budget = self.search_budget();
         let mut from = offset + 1;
         loop {

@@ -28,7 +28,10 @@ fn compact_column(parts: &[&ArrayRef]) -> ArrayRef {
         .map(|part| part.as_any().downcast_ref::<StringViewArray>())
         .collect();
     let Some(texts) = texts else {
-        let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+        // One part alone would not be copied, and go on sharing the memory that it is in.
+        let empty = parts.first().map(|part| part.slice(0, 0));
+        let parts = parts.iter().map(|part| part.as_ref());
+        let parts: Vec<&dyn Array> = parts.chain(empty.as_deref()).collect();
         return concat(&parts).expect("batches of one table have the same column types");
     };
     let mut column = TextColumn::new();

@@ -211,7 +211,7 @@ impl Rejections {
 /// Bytes one request's rows may come to when the texts they share are written out in every row, as Parquet does.
 ///
 /// Sharing makes a row with a long resource cheap in memory, so memory alone does not bound what it costs to stage.
-const EXPANDED_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const EXPANDED_BYTES_MAX: u64 = 1 << 30;
 
 /// Keeps a builder's reservation ahead of what it holds.
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 //! the lake, and once.
 
 mod alone;
+mod corpus;
 mod crash;
+mod damage;
 mod model;
+mod replay;
 mod world;

@@ -6,6 +6,7 @@ pub mod fake_clock;
 pub mod faulty_disk;
 pub mod faulty_file;
 pub mod frames;
+pub mod journal_input;
 pub mod load;
 pub mod otlp;
 pub mod outage;

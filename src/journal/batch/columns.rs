@@ -9,12 +9,13 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::layout::ROW_BYTES_MIN;
 use crate::rows::schema::schema;
 use crate::signal::Table;
 
 /// A batch taken apart. The columns are named by their place in the schema.
 pub(super) struct Written {
-    /// The columns that differ from row to row; one at least, so that a reader can hold the rows to the bytes.
+    /// The columns that differ from row to row; one at least that is wide, so that a reader can hold the rows to the bytes.
     pub(super) batch: RecordBatch,
     pub(super) columns: Vec<u32>,
     /// One row of the columns that have the same value in every row.
@@ -36,13 +37,11 @@ impl Written {
                 columns.push(place);
             }
         }
-        if columns.is_empty() {
-            let first = if constant_columns.is_empty() {
-                0
-            } else {
-                constant_columns.remove(0)
-            };
-            columns.push(first);
+        let is_wide = |place: &u32| width(batch.column(*place as usize)) >= ROW_BYTES_MIN;
+        if !columns.iter().any(is_wide) {
+            let constant = constant_columns.iter().position(is_wide);
+            // The first column is a time, in every table.
+            columns.push(constant.map_or(0, |found| constant_columns.remove(found)));
         }
         Ok(Written {
             batch: project(batch, &columns)?,
@@ -58,13 +57,18 @@ fn project(batch: &RecordBatch, columns: &[u32]) -> Result<RecordBatch, ArrowErr
     batch.project(&places)
 }
 
+/// Bytes that each row takes in a column of a fixed width; 0 in others.
+fn width(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Utf8View => 16,
+        data_type => data_type.primitive_width().unwrap_or(0),
+    }
+}
+
 /// Whether every row has the same value: told for columns of a fixed width without nulls, by their bytes. Texts count
 /// as the same when they are one text, stored once, as the builders do with those that repeat.
 fn is_constant(column: &ArrayRef) -> bool {
-    let width = match column.data_type() {
-        DataType::Utf8View => 16,
-        data_type => data_type.primitive_width().unwrap_or(0),
-    };
+    let width = width(column);
     if width == 0 || column.null_count() > 0 || column.len() < 2 {
         return false;
     }

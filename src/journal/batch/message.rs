@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
@@ -13,6 +14,7 @@ use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow_ipc::{MessageHeader, MetadataVersion};
 
 use super::super::frame::ALIGNMENT;
+use super::layout;
 
 /// Marks the beginning of an encapsulated IPC message, before its metadata's length.
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -46,10 +48,7 @@ fn new_encoder() -> Result<StreamEncoder, ArrowError> {
     Ok(encoder)
 }
 
-/// Reads one encapsulated message.
-///
-/// arrow-ipc checks what the arrays hold, but slices buffers out of the body as the metadata says, and panics where
-/// that is outside: so every buffer is held to the body first.
+/// Reads one encapsulated message, whose metadata must be that of a batch as the journal writes it.
 pub(super) fn decode(message: &Buffer, schema: &SchemaRef) -> Result<RecordBatch, String> {
     let prefix = message
         .split_first_chunk::<MESSAGE_PREFIX_BYTES>()
@@ -77,46 +76,15 @@ pub(super) fn decode(message: &Buffer, schema: &SchemaRef) -> Result<RecordBatch
         .header_as_record_batch()
         .ok_or("an Arrow message has no record batch")?;
     let body = message.slice(body_at);
-    check_layout(&batch, body.len(), schema)?;
+    layout::check(&batch, &body, schema).map_err(|what| format!("Arrow batch: {what}"))?;
     let version = parsed.version();
     let dictionaries = HashMap::new();
-    RecordBatchDecoder::try_new(&body, batch, Arc::clone(schema), &dictionaries, &version)
-        .and_then(RecordBatchDecoder::read_record_batch)
+    let read = || {
+        RecordBatchDecoder::try_new(&body, batch, Arc::clone(schema), &dictionaries, &version)
+            .and_then(RecordBatchDecoder::read_record_batch)
+    };
+    // The last net: what was checked is what is known to make arrow-ipc panic.
+    std::panic::catch_unwind(AssertUnwindSafe(read))
+        .map_err(|_| "Arrow batch: reading it panicked".to_owned())?
         .map_err(|error| format!("Arrow batch: {error}"))
-}
-
-/// Whether the metadata of a batch stays inside its body.
-fn check_layout(
-    batch: &arrow_ipc::RecordBatch<'_>,
-    body_bytes: usize,
-    schema: &Schema,
-) -> Result<(), String> {
-    if batch.compression().is_some() {
-        return Err("an Arrow batch is compressed, which no journal writes".to_owned());
-    }
-    let body_bytes = i64::try_from(body_bytes).map_err(|error| error.to_string())?;
-    for buffer in batch.buffers().into_iter().flatten() {
-        let end = buffer.offset().checked_add(buffer.length());
-        let fits = buffer.offset() >= 0
-            && buffer.length() >= 0
-            && end.is_some_and(|end| end <= body_bytes);
-        if !fits {
-            return Err("a buffer of an Arrow batch is outside of its body".to_owned());
-        }
-    }
-    // A row takes a bit at least, in whichever column: more rows than bits cannot be.
-    let rows_max = body_bytes.saturating_mul(8).saturating_add(1);
-    let is_count = |count: i64| (0..=rows_max).contains(&count);
-    let nodes = batch.nodes().into_iter().flatten();
-    let mut counts = nodes.flat_map(|node| [node.length(), node.null_count()]);
-    let variadic = batch.variadicBufferCounts();
-    let mut variadic_counts = variadic.iter().flatten();
-    if !is_count(batch.length())
-        || !counts.all(is_count)
-        || !variadic_counts.all(is_count)
-        || schema.fields().is_empty()
-    {
-        return Err("the counts of an Arrow batch cannot be".to_owned());
-    }
-    Ok(())
 }
