@@ -13,12 +13,12 @@ use super::crash::crash_point;
 use super::error::LakeError;
 use super::folder::{CatalogFile, check_data_folder, make_folders, mark_data_folder, sync_folders};
 use super::maintain::Maintenance;
-use super::place::{last_placed, place};
+use super::place::{destination, last_placed, place};
 use super::sql::{identifier, literal};
 use super::tables::{SEALS, live_files_sql, prepare, rows_column};
 use crate::disk::{Disk as _, RealDisk};
 use crate::seal::ledger::{LakeFiles, unix_ms};
-use crate::seal::staged::StagedSeal;
+use crate::seal::staged::{StagedFile, StagedSeal};
 use crate::signal::{SealId, Table, WriterId};
 
 /// The lake, open for writing. There is one in a process, owned by the publisher's thread.
@@ -91,6 +91,12 @@ impl Lake {
         // The catalog can be an older copy too: its files tell.
         let placed = last_placed(&self.config, &self.writer)?;
         Ok(SealId(recorded).max(placed))
+    }
+
+    /// Whether a staged file is in its place in the lake's folder: an earlier publish has moved it there.
+    #[must_use]
+    pub fn has_file(&self, seal: &StagedSeal, file: &StagedFile) -> bool {
+        destination(&self.config, &self.writer, seal, file).is_file()
     }
 
     /// Publishes the seal. A seal that is in the lake already is left as it is, which is a success too; the caller
