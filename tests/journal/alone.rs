@@ -128,19 +128,22 @@ impl Alone {
     pub fn send(&self, requests: &[(u32, u32)]) -> Vec<Outcome> {
         let (release, held) = sync_channel(0);
         let mut held = Some(held);
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut waiting) = (Vec::new(), Vec::new());
         for (number, records) in requests {
             let rows = rows_of(*number, *records, &self.budget);
             let (tell, outcome) = sync_channel(1);
+            let held = held.take();
+            let is_first = held.is_some();
             self.journal
-                .append(append(rows, digest(*number), tell, held.take()));
-            outcomes.push(outcome);
+                .append(append(rows, digest(*number), tell, held));
+            match is_first {
+                true => outcomes.push(outcome.recv().unwrap()),
+                false => waiting.push(outcome),
+            }
         }
         drop(release);
+        outcomes.extend(waiting.into_iter().map(|outcome| outcome.recv().unwrap()));
         outcomes
-            .into_iter()
-            .map(|outcome| outcome.recv().unwrap())
-            .collect()
     }
 
     pub fn publish(&self, seal: u64) {
