@@ -254,7 +254,14 @@ fn staged_seals_lose_nothing() {
     let journal_dir = data_dir(&dir).join("journal");
     let whole = scan(&*real_disk(), &journal_dir).unwrap();
     let staged = data_dir(&dir).join("staged");
-    recover(&*real_disk(), &whole, &staged, |_| Ok::<_, ()>(false)).unwrap();
+    recover(
+        &*real_disk(),
+        &whole,
+        &staged,
+        |_| Ok::<_, ()>(false),
+        |_, _| false,
+    )
+    .unwrap();
     for seal in [2, 3] {
         fs::remove_dir_all(staged.join(SealId(seal).to_string())).unwrap();
     }

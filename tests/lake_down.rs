@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use otlake::lake::{LakeReader, open_read_only};
-use otlake::proto::admin::{FlushRequest, StatusRequest, StatusResponse};
+use otlake::proto::admin::{FlushRequest, SealsRequest, StatusRequest, StatusResponse};
 use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -83,12 +83,6 @@ async fn assert_degraded(server: &Server, load: &Load, outage: Duration) {
 
 fn assert_memory_is_flat(server: &Server, before: usize) {
     let after = server.memory_bytes("VmRSS");
-    eprintln!(
-        "RSS {} -> {} MiB, peak {}",
-        before >> 20,
-        after >> 20,
-        server.memory_bytes("VmHWM") >> 20
-    );
     assert!(
         after < before + GROWTH_BYTES_MAX,
         "memory grew from {before} to {after} bytes"
@@ -312,6 +306,40 @@ async fn a_locked_catalog_holds_up_nothing_but_publishing() {
     assert_degraded(&server, &load, LOCK_OUTAGE).await;
     lock.release();
     assert_recovered(&server, load).await;
+}
+
+/// Scenario: the catalog is locked while one seal is tried again and again.
+/// Guarantees: attempts leave nothing behind: no threads of a DuckDB that was given up, and so none of its memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_fail_leave_nothing_behind() {
+    let server = Server::start();
+    let mut client = server.logs().await;
+    client.export(logs("a", 0..10)).await.unwrap();
+    server.flush().await;
+    let lock = CatalogLock::take(&server.data_dir());
+    client.export(logs("a", 10..20)).await.unwrap();
+    let flush = tokio::spawn({
+        let mut admin = server.admin().await;
+        async move { admin.flush(FlushRequest { timeout_ms: 25_000 }).await }
+    });
+    attempts(&server, 2).await;
+    let threads = server.threads();
+    attempts(&server, 6).await;
+    // The runtime may have started one for a task that blocks.
+    assert!(server.threads() <= threads + 1, "{threads} before");
+    lock.release();
+    flush.await.unwrap().unwrap();
+    assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 20);
+}
+
+/// Waits until the newest seal was tried so often.
+async fn attempts(server: &Server, attempts: u32) {
+    let mut admin = server.admin().await;
+    eventually("attempts", async || {
+        let seals = admin.seals(SealsRequest { limit: 1 }).await.unwrap();
+        seals.into_inner().seals[0].attempts >= attempts
+    })
+    .await;
 }
 
 /// Scenario: the catalog is locked, and the server is asked to stop.

@@ -67,13 +67,14 @@ async fn a_staged_seal_that_changed_is_staged_again() {
     }
 }
 
-/// Scenario: the seal's folder is gone, or is there without its manifest, and folders that are no seals lie beside it.
+/// Scenario: the seal's folder is gone, or is there without its manifest or without its file, and folders that are no seals lie beside it.
 /// Guarantees: the same; what is not a seal's is left alone.
 #[tokio::test]
 async fn a_staged_seal_that_is_gone_is_staged_again() {
-    let damages: [fn(&Path); 2] = [
+    let damages: [fn(&Path); 3] = [
         |seal| fs::remove_dir_all(seal).unwrap(),
         |seal| fs::remove_file(seal.join("manifest.json")).unwrap(),
+        |seal| fs::remove_file(seal.join("otlp_logs.parquet")).unwrap(),
     ];
     for damage in damages {
         let (dir, seal) = killed_with_a_staged_seal().await;

@@ -52,7 +52,7 @@ pub struct RawSettings {
     #[serde(deserialize_with = "text_list")]
     pub cors_origin: Option<Vec<String>>,
 
-    /// The server's own folder: lock, staged files and, unless placed elsewhere, the lake [default: ./otlake-data]
+    /// The server's own folder: lock, journal, staged files and, unless placed elsewhere, the lake [default: ./otlake-data]
     #[arg(long, value_name = "DIR", help_heading = "Lake")]
     #[serde(deserialize_with = "lenient")]
     pub data_dir: Option<PathBuf>,

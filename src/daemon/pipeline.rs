@@ -186,16 +186,23 @@ fn find(
     // First: damage is told before anything is touched.
     let scan = scan(disk, journal_dir)?;
     let lake = Lake::open(lake_config, writer)?;
-    if let Some(torn) = &scan.torn {
-        tracing::warn!(
+    secure_end(disk, &scan)?;
+    match &scan.torn {
+        Some(torn) if !torn.is_overwritten => tracing::warn!(
             path = %torn.path.display(),
             offset = torn.offset,
             bytes = torn.bytes,
-            "cut off the end of the journal, which was being written when the last run ended: none of it was acknowledged"
-        );
+            "cut off the end of the journal, which was being written when the last run ended and is not known to have been synced"
+        ),
+        _ => {}
     }
-    secure_end(disk, &scan)?;
-    let recovery = recover(disk, &scan, staged_dir, |seal| lake.is_published(seal))?;
+    let recovery = recover(
+        disk,
+        &scan,
+        staged_dir,
+        |seal| lake.is_published(seal),
+        |seal, file| lake.has_file(seal, file),
+    )?;
     if !recovery.staged.is_empty() {
         tracing::info!(
             seals = recovery.staged.len(),

@@ -95,6 +95,7 @@ pub(super) struct Shared {
     pub(super) syncs: AtomicU64,
     pub(super) segments: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) spare_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -147,6 +148,7 @@ impl Journal {
             syncs: AtomicU64::new(0),
             segments: AtomicU64::new(store.segments()),
             bytes: AtomicU64::new(store.bytes()),
+            spare_bytes: AtomicU64::new(0),
         });
         let remembered = match shared.config.durability {
             Durability::Memory => Box::new(Vec::new),
@@ -243,7 +245,7 @@ impl Journal {
             waiting.space_wanted = None;
         }
         drop(waiting);
-        shared.full(0).err()
+        shared.full_without_spares().err()
     }
 
     /// Whether rows that are not journaled may be taken in: the bound on the disk holds for them too.
@@ -251,7 +253,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Full`].
     pub fn check_room(&self) -> Result<(), JournalError> {
-        self.shared.full(0)
+        self.shared.full_without_spares()
     }
 
     /// Counts and sizes.
@@ -309,6 +311,15 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Every change is one push or one flag: a panic elsewhere leaves nothing half done.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether anything fits once the spares are given up, as they are for the next request.
+    fn full_without_spares(&self) -> Result<(), JournalError> {
+        let spares = self.spare_bytes.load(Ordering::Relaxed);
+        match self.full(0) {
+            Err(JournalError::Full { used, max }) if used.saturating_sub(spares) < max => Ok(()),
+            other => other,
+        }
     }
 
     /// Whether `more` bytes fit into what journal and staged files may take.

@@ -45,7 +45,7 @@
 //!
 //! | found at the start | done |
 //! |---|---|
-//! | a bad frame at the end of the last segment, and nothing after it that was written once it was synced | torn: cut off, it was never acknowledged |
+//! | a bad frame at the end of the last segment, and nothing after it that was written once it was synced | torn: cut off, it is not known to have been synced (what was acknowledged is, 50 ms later) |
 //! | a good frame that no later one knows to be synced | written again, and synced, before anything relies on it |
 //! | a bad frame anywhere else, a sequence or a segment missing | damage: no start; [`inspect`] reads on behind it, [`repair`] gives it up |
 //!

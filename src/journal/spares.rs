@@ -58,23 +58,27 @@ impl Spares {
         self.spares.pop().map(|(path, _)| path)
     }
 
-    /// Lets a segment go: as a spare, when one is wanted and it has the usual length.
-    pub(super) fn keep_or_remove(
+    /// Lets a segment go: under a spare's name, when one is wanted and it has the usual length. It is [`Spares::add`]ed when
+    /// that is durable.
+    pub(super) fn rename_or_remove(
         &mut self,
         disk: &dyn Disk,
         path: &Path,
         bytes: u64,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<PathBuf>> {
         let longest = self.segment_bytes.saturating_mul(2) + USUAL_BYTES_MORE;
         let is_usual = (self.segment_bytes..=longest).contains(&bytes);
         if self.spares.len() >= SPARES_MAX || !is_usual {
-            return disk.remove_file(path);
+            return disk.remove_file(path).map(|()| None);
         }
         let spare = self.dir.join(format!("{PREFIX}{}", self.named));
         disk.rename(path, &spare)?;
         self.named += 1;
+        Ok(Some(spare))
+    }
+
+    pub(super) fn add(&mut self, spare: PathBuf, bytes: u64) {
         self.spares.push((spare, bytes));
-        Ok(())
     }
 
     pub(super) fn remove_all(&mut self, disk: &dyn Disk) {

@@ -157,6 +157,11 @@ impl Store {
         self.closed_bytes + self.active.as_ref().map_or(0, length) + self.spares.bytes()
     }
 
+    /// Bytes of spares, which are given up where room is wanted.
+    pub(super) fn spare_bytes(&self) -> u64 {
+        self.spares.bytes()
+    }
+
     /// Makes room.
     pub(super) fn remove_spares(&mut self) {
         self.spares.remove_all(&*self.disk);
@@ -324,21 +329,24 @@ impl Store {
         {
             let removed = if may_keep {
                 self.spares
-                    .keep_or_remove(&*self.disk, &oldest.path, oldest.bytes)
+                    .rename_or_remove(&*self.disk, &oldest.path, oldest.bytes)
             } else {
-                self.disk.remove_file(&oldest.path)
+                self.disk.remove_file(&oldest.path).map(|()| None)
             };
-            match removed {
+            let spare = match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %oldest.path.display(), %error, "a segment that is no longer needed cannot be removed");
                     return;
                 }
-                _ => {}
-            }
+                removed => removed.unwrap_or_default(),
+            };
             // Tried again with the next attempt: the file is not there then, which is fine.
             if let Err(error) = self.disk.sync_dir(&self.dir) {
                 tracing::warn!(path = %oldest.path.display(), %error, "the removal of a segment cannot be made durable");
                 return;
+            }
+            if let Some(spare) = spare {
+                self.spares.add(spare, oldest.bytes);
             }
             self.closed_bytes -= oldest.bytes;
             self.closed.pop_front();

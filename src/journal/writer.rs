@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::digest::Digest;
 use super::error::JournalError;
 use super::frame::{Kind, frame_bytes};
 use super::handle::{Append, Deliver, Remembered, Shared};
@@ -20,6 +21,13 @@ const GROUP_BYTES_MAX: u64 = 16 << 20;
 
 /// Room kept on the disk beside what the rows need to be staged.
 const FREE_BYTES_MIN: u64 = 1 << 20;
+
+/// How long after a sync, if nothing else is written, an idle frame tells of it: before, what was synced last cannot be
+/// told from what never was, if it is damaged.
+const TELL_SYNCED: Duration = Duration::from_millis(50);
+
+/// How long a retry is remembered further after a crash, if its answer did not count as arrived by then.
+const REPEAT_LEFT: Duration = Duration::from_secs(60);
 
 /// Digests that are kept to be noted once the disk takes them; the oldest are given up first.
 const UNWRITTEN_MAX: usize = 65_536;
@@ -47,6 +55,10 @@ pub(super) struct Writer {
     answered: VecDeque<(Instant, u64)>,
     /// What could not be noted yet.
     unwritten: Note,
+    /// Retries that were answered, and when that counts as arrived: until then a crash must find the request remembered.
+    repeats: VecDeque<(Instant, Vec<u8>)>,
+    /// When it was last synced.
+    synced: Option<Instant>,
     /// Spares are of no use any more.
     is_ending: bool,
     /// Journaled since the last cut, bytes.
@@ -95,6 +107,8 @@ impl Writer {
             published,
             answered: VecDeque::new(),
             unwritten: Note::default(),
+            repeats: VecDeque::new(),
+            synced: None,
             is_ending: false,
             uncut_bytes: 0,
             last_cut_bytes: 0,
@@ -103,13 +117,16 @@ impl Writer {
 
     pub(super) fn run(&mut self) {
         let _guard = PanicGuard(Arc::clone(&self.shared));
+        self.tidy(true);
+        self.publish_stats();
         loop {
             let work = self.next_work();
             if let Some(seal) = work.published {
                 self.take_published(seal);
             }
             let has_cuts = !work.cuts.is_empty();
-            self.write_note(work.note);
+            let note = self.due_note(work.note);
+            self.write_note(note);
             self.write_cuts(work.cuts);
             // Those that are refused do not count: room is made while they come.
             let is_idle = !self.write_batches(work.appends) && !has_cuts;
@@ -126,20 +143,26 @@ impl Writer {
         }
     }
 
+    /// When there is something to do without being asked.
+    fn due(&self) -> Option<Instant> {
+        let moment = self.shared.config.moment;
+        let settles = self.answered.front().map(|(when, _)| *when + moment);
+        let repeats = self.repeats.front().map(|(when, _)| *when);
+        let tells = self.synced.map(|when| when + TELL_SYNCED);
+        [settles, repeats, tells].into_iter().flatten().min()
+    }
+
     /// Waits for something to do; also for the moment to settle what was answered.
     fn next_work(&mut self) -> Work {
         let mut waiting = self.shared.lock();
         loop {
-            let settles = self
-                .answered
-                .front()
-                .map(|(when, _)| *when + self.shared.config.moment);
+            let due = self.due();
             let now = Instant::now();
-            if waiting.has_work() || waiting.ending || settles.is_some_and(|when| when <= now) {
+            if waiting.has_work() || waiting.ending || due.is_some_and(|when| when <= now) {
                 break;
             }
             let changed = &self.shared.changed;
-            waiting = match settles {
+            waiting = match due {
                 None => changed
                     .wait(waiting)
                     .unwrap_or_else(PoisonError::into_inner),
@@ -177,10 +200,28 @@ impl Writer {
         {
             self.cuts.pop_front();
             self.published = self.published.max(through);
+            if self.cuts.is_empty() {
+                // Nothing is being staged.
+                self.last_cut_bytes = 0;
+            }
             if self.shared.config.durability == Durability::Lake {
                 self.answered.push_back((Instant::now(), through));
             }
         }
+    }
+
+    /// Holds retries back until their answer counts as arrived.
+    fn due_note(&mut self, mut note: Note) -> Note {
+        let now = Instant::now();
+        let due = now + self.shared.config.moment;
+        let repeated = std::mem::take(&mut note.repeated);
+        self.repeats
+            .extend(repeated.into_iter().map(|digest| (due, digest)));
+        while self.repeats.front().is_some_and(|(when, _)| *when <= now) {
+            note.repeated
+                .extend(self.repeats.pop_front().map(|(_, digest)| digest));
+        }
+        note
     }
 
     /// Writes what became known of requests. Not synced: it is known again or no harm after a power loss. What a full disk
@@ -312,13 +353,18 @@ impl Writer {
         if let Some(reason) = &self.shared.lock().poisoned {
             return Err(JournalError::Poisoned(reason.clone()));
         }
-        let written = self.store.write(frames, &*self.remembered);
+        let remembered = remembered(&self.remembered, &self.repeats);
+        let written = self.store.write(frames, &remembered);
+        // Whatever is written tells of the sync before it.
+        self.synced = None;
         written.map_err(|error| self.failed(error))
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-        self.store.sync().map_err(|error| self.failed(error))
+        self.store.sync().map_err(|error| self.failed(error))?;
+        self.synced = Some(Instant::now());
+        Ok(())
     }
 
     /// Takes note of a failure: a full disk passes, anything else poisons.
@@ -348,11 +394,14 @@ impl Writer {
             self.store.settled = self.store.settled.max(through);
         }
         let is_news = self.store.settled > self.store.settled_written;
-        if is_idle && is_news && self.answered.is_empty() {
-            // Not synced: without it a little more is remembered than need be.
+        let tells = self.synced.is_some_and(|when| when + TELL_SYNCED <= now);
+        if is_idle && ((is_news && self.answered.is_empty()) || tells) {
+            // Not synced: without it a little more is remembered than need be, and what is at the end cannot be told from
+            // what was never synced.
             if let Err(error) = self.write(&[NewFrame::empty(Kind::Idle)]) {
                 tracing::debug!(%error, "an idle frame was not written");
             }
+            self.synced = None;
         }
     }
 
@@ -361,14 +410,15 @@ impl Writer {
         let done = self.published.min(self.store.settled);
         let is_poisoned = self.shared.lock().poisoned.is_some();
         if is_idle && self.store.is_worth_rotating(done) && !is_poisoned {
-            let rotated = self.store.rotate(&*self.remembered);
+            let remembered = remembered(&self.remembered, &self.repeats);
+            let rotated = self.store.rotate(&remembered);
             if let Err(error) = rotated {
                 let error = self.failed(error);
                 tracing::debug!(%error, "no new segment was made");
             }
         }
         // What is remembered stands in a newer segment's start, or there is nothing.
-        if self.store.has_active() || (self.remembered)().is_empty() {
+        if self.store.has_active() || remembered(&self.remembered, &self.repeats)().is_empty() {
             let may_keep = !is_poisoned && !self.is_ending;
             self.store.remove_through(done, may_keep);
         }
@@ -377,6 +427,8 @@ impl Writer {
     fn publish_stats(&self) {
         let shared = &self.shared;
         shared.bytes.store(self.store.bytes(), Ordering::Relaxed);
+        let spare_bytes = self.store.spare_bytes();
+        shared.spare_bytes.store(spare_bytes, Ordering::Relaxed);
         shared
             .segments
             .store(self.store.segments(), Ordering::Relaxed);
@@ -387,6 +439,11 @@ impl Writer {
         if let Some((_, through)) = self.answered.back().copied() {
             self.store.settled = self.store.settled.max(through);
         }
+        let repeated = self.repeats.drain(..).map(|(_, digest)| digest).collect();
+        self.write_note(Note {
+            undelivered: Vec::new(),
+            repeated,
+        });
         if self.store.has_active() {
             let closed = self.write(&[NewFrame::empty(Kind::Close)]);
             if let Err(error) = closed.and_then(|()| self.sync()) {
@@ -398,5 +455,18 @@ impl Writer {
         self.tidy(false);
         self.store.remove_spares();
         self.publish_stats();
+    }
+}
+
+/// What is remembered: also the requests whose retry was answered a moment ago.
+fn remembered<'a>(
+    hook: &'a Remembered,
+    repeats: &'a VecDeque<(Instant, Vec<u8>)>,
+) -> impl Fn() -> Vec<(Digest, Duration)> + 'a {
+    move || {
+        let mut all = hook();
+        let digests = repeats.iter().filter_map(|(_, d)| Digest::from_bytes(d));
+        all.extend(digests.map(|digest| (digest, REPEAT_LEFT)));
+        all
     }
 }

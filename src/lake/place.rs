@@ -25,12 +25,12 @@ pub(super) fn place(
     seal: &StagedSeal,
     file: &StagedFile,
 ) -> Result<PathBuf, LakeError> {
+    let destination = destination(config, writer, seal, file);
     let schema_dir = absolute(&config.data_path).join(&config.schema);
     let dir = schema_dir.join(file.table.name());
     for dir in [&schema_dir, &dir] {
         make_dir(dir)?;
     }
-    let destination = dir.join(placed_name(writer.short(), seal.id));
     crash_point!("folder made");
     move_file(&seal.dir.join(file.name()), &destination)?;
     crash_point!("moved");
@@ -39,6 +39,19 @@ pub(super) fn place(
         .map_err(LakeError::io("sync", &dir))?;
     crash_point!("table's folder synced");
     Ok(destination)
+}
+
+/// Where a seal's file belongs in the lake's folder.
+pub(super) fn destination(
+    config: &LakeConfig,
+    writer: &WriterId,
+    seal: &StagedSeal,
+    file: &StagedFile,
+) -> PathBuf {
+    absolute(&config.data_path)
+        .join(&config.schema)
+        .join(file.table.name())
+        .join(placed_name(writer.short(), seal.id))
 }
 
 /// The name of a seal's file in a table's folder.

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::queue::Seal;
 use super::stage::{StageError, stage};
-use super::staged::{DamagedStage, Found, StagedSeal, find, remove_attempt};
+use super::staged::{DamagedStage, Found, StagedFile, StagedSeal, find, remove_attempt};
 use crate::disk::Disk;
 use crate::journal::{CutRecord, Scan, ScanError, StoredBatch, replay};
 use crate::memory::{Budget, MemoryError};
@@ -63,7 +63,8 @@ pub struct Recovery {
     pub published_through: u64,
 }
 
-/// Brings every seal that was cut to disk. `is_published` asks the lake.
+/// Brings every seal that was cut to disk. `is_published` asks the lake for a seal, `is_placed` its folder for a file of one
+/// that a publish may have moved there.
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing is lost by it, the next start tries again.
@@ -72,6 +73,7 @@ pub fn recover<L>(
     scan: &Scan,
     staged_dir: &Path,
     mut is_published: impl FnMut(SealId) -> Result<bool, L>,
+    is_placed: impl Fn(&StagedSeal, &StagedFile) -> bool,
 ) -> Result<Recovery, RecoveryError<L>> {
     let Found { seals, damaged } = find(disk, staged_dir).map_err(RecoveryError::Staged)?;
     let mut staged: BTreeMap<SealId, StagedSeal> =
@@ -92,7 +94,7 @@ pub fn recover<L>(
         }
         let is_whole = staged
             .get(&cut.seal)
-            .is_some_and(|seal| is_as_written(disk, seal));
+            .is_some_and(|seal| is_as_written(disk, seal, &is_placed));
         if !is_whole {
             if is_published(cut.seal).map_err(RecoveryError::Lake)? {
                 // A folder that is left was not removed any more.
@@ -135,13 +137,26 @@ pub fn recover<L>(
     Ok(recovery)
 }
 
-/// Whether the files of a staged seal can be read and are as its manifest says.
-fn is_as_written(disk: &dyn Disk, seal: &StagedSeal) -> bool {
-    let checked = seal.check(disk);
-    if let Err(error) = &checked {
+/// Whether the files of a staged seal can be read and are as its manifest says, or are in the lake's folder.
+fn is_as_written(
+    disk: &dyn Disk,
+    seal: &StagedSeal,
+    is_placed: impl Fn(&StagedSeal, &StagedFile) -> bool,
+) -> bool {
+    if let Err(error) = seal.check(disk) {
         tracing::warn!(seal = seal.id.0, %error, "a staged seal changed on disk");
+        return false;
     }
-    checked.is_ok()
+    let absent = seal.absent(disk);
+    let lost = absent.into_iter().find(|file| !is_placed(seal, file));
+    if let Some(file) = lost {
+        tracing::warn!(
+            seal = seal.id.0,
+            file = file.name(),
+            "a file of a staged seal is gone"
+        );
+    }
+    lost.is_none()
 }
 
 /// A seal's rows out of the journal: the batches behind `before`, up to the cut.

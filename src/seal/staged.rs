@@ -18,7 +18,7 @@ use crate::signal::{CutCause, SealId, Table};
 const MANIFEST: &str = "manifest.json";
 
 /// The layout of the manifest; a newer one is refused, never guessed at.
-const MANIFEST_VERSION: u32 = 2;
+const MANIFEST_VERSION: u32 = 3;
 
 /// Read at once when a file's checksum is compared.
 const CHECK_STEP_BYTES: usize = 1 << 20;
@@ -85,8 +85,6 @@ struct Manifest {
     cause: CutCause,
     opened_unix_ms: i64,
     sealed_unix_ms: i64,
-    /// Missing in what was staged before there was a journal.
-    #[serde(default)]
     journaled_through: u64,
     stage_us: u64,
     files: Vec<ManifestFile>,
@@ -259,6 +257,16 @@ impl StagedSeal {
             }
         }
         Ok(())
+    }
+
+    /// The files that are not in the folder: moved into the lake's folder by a publish that did not end, or lost.
+    #[must_use]
+    pub fn absent(&self, disk: &dyn Disk) -> Vec<&StagedFile> {
+        let is_absent = |file: &&StagedFile| {
+            let opened = disk.open(&self.dir.join(file.name()));
+            opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.files.iter().filter(is_absent).collect()
     }
 
     /// Removes the folder, once its rows are in the lake.

@@ -155,8 +155,8 @@ impl World {
         let found = scan(&*disk, &journal_dir()).map_err(StartError::Scan)?;
         secure_end(&*disk, &found).map_err(StartError::Scan)?;
         let is_published = |seal| Ok(self.lake.lock().unwrap().published.contains_key(&seal));
-        let recovery =
-            recover(&*disk, &found, &staged_dir(), is_published).map_err(StartError::Recovery)?;
+        let recovery = recover(&*disk, &found, &staged_dir(), is_published, |_, _| false)
+            .map_err(StartError::Recovery)?;
         for seal in &recovery.staged {
             self.look_at(seal).map_err(StartError::Io)?;
         }

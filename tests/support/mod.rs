@@ -263,6 +263,12 @@ impl Server {
         kib.parse::<usize>().unwrap() << 10
     }
 
+    /// How many threads the server has.
+    pub fn threads(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        fs::read_dir(tasks).unwrap().count()
+    }
+
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.grpc))
             .unwrap()

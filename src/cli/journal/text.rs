@@ -73,9 +73,9 @@ fn journal_facts(found: &Found) -> Vec<(&'static str, String)> {
         let next = match found.server {
             Some(_) => "it is being written",
             None if torn.is_overwritten => {
-                "left from an earlier use of the file, or never acknowledged; the next start cuts it off"
+                "left from an earlier use of the file, or not known to have been synced; the next start cuts it off"
             }
-            None => "never acknowledged; the next start cuts it off",
+            None => "not known to have been synced; the next start cuts it off",
         };
         let end = format!(
             "{} from byte {} of {} on are not whole: {next}",
@@ -356,7 +356,7 @@ pub(super) fn given_up(found: &Found) -> String {
 pub(super) fn nothing_to_repair(found: &Found) -> String {
     let dir = found.inspection.dir.display();
     let torn = match found.inspection.torn {
-        Some(_) => "; the next start cuts off its end, which was never acknowledged",
+        Some(_) => "; the next start cuts off its end, which is not known to have been synced",
         None => "",
     };
     format!("nothing to repair: the journal in {dir} is not damaged{torn}")
