@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use otlake::journal::scan::secure_end;
 use otlake::journal::{
-    CutRecord, Digest, Hooks, Journal, JournalConfig, Outcome, Scan, ScanError, replay, scan,
+    CutRecord, Digest, Hooks, Journal, JournalConfig, JournalError, Outcome, Scan, ScanError,
+    replay, scan,
 };
 use otlake::memory::Budget;
 use otlake::signal::{CutCause, Durability, SealId};
@@ -43,6 +44,8 @@ pub struct Alone {
     pub journal: Arc<Journal>,
     /// What the start found.
     pub scan: Scan,
+    /// The batches that it found.
+    pub found: Vec<Batch>,
     /// The batches that were delivered.
     pub delivered: Arc<Mutex<Vec<Batch>>>,
     /// What is remembered, for the journal to ask.
@@ -90,6 +93,7 @@ impl Alone {
     ) -> Result<Alone, ScanError> {
         let scan = scan(disk, &journal_dir())?;
         secure_end(disk, &scan)?;
+        let found = found(disk, &scan);
         let digests = scan.remembered.iter().map(|(digest, _)| *digest);
         let remembered = Arc::new(Mutex::new(digests.collect::<Vec<_>>()));
         let delivered = Arc::new(Mutex::new(Vec::new()));
@@ -115,9 +119,11 @@ impl Alone {
         };
         let published = published.clamp(scan.before_first, scan.last_sequence);
         let journal = Journal::start(disk.shared(), config, &scan, published, hooks).unwrap();
+        journal.wait_idle();
         Ok(Alone {
             journal,
             scan,
+            found,
             delivered,
             remembered,
             budget: Budget::new(1 << 30),
@@ -143,7 +149,14 @@ impl Alone {
         }
         drop(release);
         outcomes.extend(waiting.into_iter().map(|outcome| outcome.recv().unwrap()));
+        self.journal.wait_idle();
         outcomes
+    }
+
+    pub fn cut(&self, cut: CutRecord) -> Result<(), JournalError> {
+        let outcome = self.journal.cut(cut);
+        self.journal.wait_idle();
+        outcome
     }
 
     pub fn publish(&self, seal: u64) {

@@ -34,7 +34,7 @@ pub fn journal(requests: u32, segment_bytes: u64) -> FaultyDisk {
     for number in 1..=requests {
         alone.send(&[(number, number)]).remove(0).unwrap();
         if number == 2 {
-            alone.journal.cut(cut_record(1, 2)).unwrap();
+            alone.cut(cut_record(1, 2)).unwrap();
         }
     }
     disk.go_down();

@@ -116,9 +116,7 @@ fn after_a_failed_sync_nothing_is_written_until_the_next_start() {
         assert!(is_poisoned(&alone.send(&[(2, 2)]).remove(0).unwrap_err()));
         let before = disk.log();
         assert!(is_poisoned(&alone.send(&[(3, 3)]).remove(0).unwrap_err()));
-        assert!(is_poisoned(
-            &alone.journal.cut(cut_record(1, 1)).unwrap_err()
-        ));
+        assert!(is_poisoned(&alone.cut(cut_record(1, 1)).unwrap_err()));
         alone.note_undelivered(1);
         alone.publish(1);
         assert!(is_poisoned(&alone.journal.trouble().unwrap()));
@@ -127,7 +125,7 @@ fn after_a_failed_sync_nothing_is_written_until_the_next_start() {
 
         disk.restart();
         let alone = Alone::start(&disk, &settings(1 << 20), 0).unwrap();
-        let taken_up = found(&disk, &alone.scan);
+        let taken_up = alone.found.clone();
         assert!([1, 2].contains(&taken_up.len()));
         // What was taken up is relied on: a new segment follows it.
         alone.send(&[(4, 4)]).remove(0).unwrap();
@@ -160,9 +158,9 @@ fn a_segment_that_cannot_be_made_is_tried_again() {
         };
         assert!(expected, "{refused:?}");
         disk.fail(Op::Create, 0, error);
-        alone.journal.cut(cut_record(1, 1)).unwrap_err();
+        alone.cut(cut_record(1, 1)).unwrap_err();
         alone.send(&[(2, 2)]).remove(0).unwrap();
-        alone.journal.cut(cut_record(1, 2)).unwrap();
+        alone.cut(cut_record(1, 2)).unwrap();
         kill(&disk, &alone);
         let scan = mended(&disk);
         assert_eq!(found(&disk, &scan), batches(1..=2));
@@ -180,7 +178,7 @@ fn a_segment_whose_removal_is_not_durable_is_not_written_over() {
         let alone = Alone::start(&disk, &settings(1), 0).unwrap();
         alone.send(&[(1, 1)]).remove(0).unwrap();
         alone.send(&[(2, 2)]).remove(0).unwrap();
-        alone.journal.cut(cut_record(1, 1)).unwrap();
+        alone.cut(cut_record(1, 1)).unwrap();
         disk.fail(Op::SyncDir, 0, ErrorKind::Other);
         alone.publish(1);
         disk.crash_at(1 + seed % 6);
@@ -214,10 +212,7 @@ fn a_full_journal_takes_requests_again_when_its_rows_are_in_the_lake() {
         Some(JournalError::Full { .. })
     ));
     assert!(alone.journal.check_room().is_err());
-    alone
-        .journal
-        .cut(cut_record(1, u64::from(accepted)))
-        .unwrap();
+    alone.cut(cut_record(1, u64::from(accepted))).unwrap();
     assert!(is_full(50));
     // The news comes together with one more request: the journal has no idle moment.
     let (release, held) = sync_channel::<()>(0);
@@ -258,7 +253,7 @@ fn a_full_journal_of_the_last_run_makes_room() {
     let accepted = (1..20)
         .take_while(|number| alone.send(&[(*number, 60)])[0].is_ok())
         .count() as u64;
-    alone.journal.cut(cut_record(1, accepted)).unwrap();
+    alone.cut(cut_record(1, accepted)).unwrap();
     alone.note_undelivered(1);
     kill(&disk, &alone);
     let alone = Alone::start(&disk, &full, accepted).unwrap();
@@ -278,10 +273,7 @@ fn what_comes_after_the_end_is_refused() {
     let alone = Alone::start(&disk, &settings(1 << 20), 0).unwrap();
     alone.send(&[(1, 1)]).remove(0).unwrap();
     alone.journal.finish();
-    assert_eq!(
-        alone.journal.cut(cut_record(1, 1)),
-        Err(JournalError::Closed)
-    );
+    assert_eq!(alone.cut(cut_record(1, 1)), Err(JournalError::Closed));
     assert_eq!(alone.send(&[(2, 2)])[0], Err(JournalError::Closed));
     alone.note_undelivered(1);
     alone.publish(1);
@@ -293,7 +285,7 @@ fn what_comes_after_the_end_is_refused() {
 #[test]
 fn a_group_shares_one_write_and_one_sync() {
     let disk = disk();
-    let alone = Alone::start(&disk, &settings(1 << 20), 0).unwrap();
+    let alone = Alone::start(&disk, &Settings::default(), 0).unwrap();
     alone.send(&[(1, 1)]).remove(0).unwrap();
     let (before, operations) = (syncs(&disk), disk.log().len());
     let group: Vec<(u32, u32)> = (2..103).map(|number| (number, 1)).collect();

@@ -186,6 +186,7 @@ impl World {
         let through = recovery.published_through;
         let journal = Journal::start(Arc::clone(&disk), config, &found, through, hooks)
             .map_err(StartError::Io)?;
+        journal.wait_idle();
         let (tell, staged) = sync_channel(100);
         let cuts = Arc::clone(&journal);
         let sealer = Sealer::spawn(SealerParts {
@@ -359,6 +360,7 @@ impl Process {
         drop(release);
         let waited = waiting.into_iter();
         told.extend(waited.map(|(place, outcome)| (place, outcome.recv().unwrap())));
+        self.journal.wait_idle();
         for (place, outcome) in &told {
             world.requests[*place].is_answered = outcome.is_ok();
         }
@@ -385,6 +387,7 @@ impl Process {
         }
         loop {
             if let Ok(seal) = self.staged.recv_timeout(Duration::from_millis(1)) {
+                self.journal.wait_idle();
                 // A crash can come right behind.
                 let _ = world.look_at(&seal);
                 self.waiting.push(seal);
