@@ -106,6 +106,8 @@ pub(super) struct Waiting {
     pub(super) published: Option<SealId>,
     /// The thread is at work on what it took.
     pub(super) busy: bool,
+    /// The thread waits; nothing was due when it began to.
+    pub(super) is_resting: bool,
     /// No more batches are taken.
     pub(super) closed: bool,
     /// The thread is to end once nothing waits.
@@ -268,10 +270,10 @@ impl Journal {
         }
     }
 
-    /// Waits until the thread has done all that it was given so far, removing old segments too.
+    /// Waits until the thread has done all that it was given so far, and all that is due, removing old segments too.
     pub fn wait_idle(&self) {
         let mut waiting = self.shared.lock();
-        while !waiting.ended && (waiting.busy || waiting.has_work()) {
+        while !waiting.ended && (!waiting.is_resting || waiting.has_work()) {
             waiting = self
                 .shared
                 .done

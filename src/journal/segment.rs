@@ -289,9 +289,10 @@ impl SegmentReader {
         if offset == 0 && self.len >= magic_bytes {
             let mut magic = [0; MAGIC.len()];
             self.file.read_exact_at(&mut magic, 0).map_err(Fault::Io)?;
-            // The last character is the version.
-            let is_ours = magic.split_last().map(|(_, words)| words);
-            if magic != *MAGIC && is_ours == MAGIC.split_last().map(|(_, words)| words) {
+            // The last character is the version; a zero there was not written yet.
+            let (version, words) = magic.split_last().map_or((0, &[][..]), |(v, w)| (*v, w));
+            let is_a_version = MAGIC.starts_with(words) && version.is_ascii_alphanumeric();
+            if magic != *MAGIC && is_a_version {
                 return Ok(true);
             }
             at = magic_bytes;

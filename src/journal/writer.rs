@@ -22,9 +22,9 @@ const GROUP_BYTES_MAX: u64 = 16 << 20;
 /// Room kept on the disk beside what the rows need to be staged.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 
-/// How long after a sync, if nothing else is written, an idle frame tells of it: before, what was synced last cannot be
-/// told from what never was, if it is damaged.
-const TELL_SYNCED: Duration = Duration::from_millis(50);
+/// After this part of a moment without a write an idle frame tells of the last sync: before, what was synced last cannot
+/// be told from what never was, if it is damaged.
+const TELL_SYNCED_PART: u32 = 20;
 
 /// How long a retry is remembered further after a crash, if its answer did not count as arrived by then.
 const REPEAT_LEFT: Duration = Duration::from_secs(60);
@@ -148,7 +148,7 @@ impl Writer {
         let moment = self.shared.config.moment;
         let settles = self.answered.front().map(|(when, _)| *when + moment);
         let repeats = self.repeats.front().map(|(when, _)| *when);
-        let tells = self.synced.map(|when| when + TELL_SYNCED);
+        let tells = self.synced.map(|when| when + moment / TELL_SYNCED_PART);
         [settles, repeats, tells].into_iter().flatten().min()
     }
 
@@ -161,6 +161,8 @@ impl Writer {
             if waiting.has_work() || waiting.ending || due.is_some_and(|when| when <= now) {
                 break;
             }
+            waiting.is_resting = true;
+            self.shared.done.notify_all();
             let changed = &self.shared.changed;
             waiting = match due {
                 None => changed
@@ -172,7 +174,7 @@ impl Writer {
                 }
             };
         }
-        waiting.busy = true;
+        (waiting.busy, waiting.is_resting) = (true, false);
         Work {
             appends: std::mem::take(&mut waiting.appends),
             cuts: std::mem::take(&mut waiting.cuts),
@@ -394,7 +396,8 @@ impl Writer {
             self.store.settled = self.store.settled.max(through);
         }
         let is_news = self.store.settled > self.store.settled_written;
-        let tells = self.synced.is_some_and(|when| when + TELL_SYNCED <= now);
+        let tell_after = self.shared.config.moment / TELL_SYNCED_PART;
+        let tells = self.synced.is_some_and(|when| when + tell_after <= now);
         if is_idle && ((is_news && self.answered.is_empty()) || tells) {
             // Not synced: without it a little more is remembered than need be, and what is at the end cannot be told from
             // what was never synced.

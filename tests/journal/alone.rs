@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use otlake::journal::scan::secure_end;
 use otlake::journal::{
-    CutRecord, Digest, Hooks, Journal, JournalConfig, Outcome, Scan, ScanError, replay, scan,
+    CutRecord, Digest, Hooks, Journal, JournalConfig, JournalError, Outcome, Scan, ScanError,
+    replay, scan,
 };
 use otlake::memory::Budget;
 use otlake::signal::{CutCause, Durability, SealId};
@@ -43,6 +44,8 @@ pub struct Alone {
     pub journal: Arc<Journal>,
     /// What the start found.
     pub scan: Scan,
+    /// The batches that it found.
+    pub found: Vec<Batch>,
     /// The batches that were delivered.
     pub delivered: Arc<Mutex<Vec<Batch>>>,
     /// What is remembered, for the journal to ask.
@@ -90,6 +93,7 @@ impl Alone {
     ) -> Result<Alone, ScanError> {
         let scan = scan(disk, &journal_dir())?;
         secure_end(disk, &scan)?;
+        let found = found(disk, &scan);
         let digests = scan.remembered.iter().map(|(digest, _)| *digest);
         let remembered = Arc::new(Mutex::new(digests.collect::<Vec<_>>()));
         let delivered = Arc::new(Mutex::new(Vec::new()));
@@ -115,9 +119,11 @@ impl Alone {
         };
         let published = published.clamp(scan.before_first, scan.last_sequence);
         let journal = Journal::start(disk.shared(), config, &scan, published, hooks).unwrap();
+        journal.wait_idle();
         Ok(Alone {
             journal,
             scan,
+            found,
             delivered,
             remembered,
             budget: Budget::new(1 << 30),
@@ -128,19 +134,29 @@ impl Alone {
     pub fn send(&self, requests: &[(u32, u32)]) -> Vec<Outcome> {
         let (release, held) = sync_channel(0);
         let mut held = Some(held);
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut waiting) = (Vec::new(), Vec::new());
         for (number, records) in requests {
             let rows = rows_of(*number, *records, &self.budget);
             let (tell, outcome) = sync_channel(1);
+            let held = held.take();
+            let is_first = held.is_some();
             self.journal
-                .append(append(rows, digest(*number), tell, held.take()));
-            outcomes.push(outcome);
+                .append(append(rows, digest(*number), tell, held));
+            match is_first {
+                true => outcomes.push(outcome.recv().unwrap()),
+                false => waiting.push(outcome),
+            }
         }
         drop(release);
+        outcomes.extend(waiting.into_iter().map(|outcome| outcome.recv().unwrap()));
+        self.journal.wait_idle();
         outcomes
-            .into_iter()
-            .map(|outcome| outcome.recv().unwrap())
-            .collect()
+    }
+
+    pub fn cut(&self, cut: CutRecord) -> Result<(), JournalError> {
+        let outcome = self.journal.cut(cut);
+        self.journal.wait_idle();
+        outcome
     }
 
     pub fn publish(&self, seal: u64) {

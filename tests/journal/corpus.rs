@@ -66,7 +66,7 @@ fn write_the_first_inputs() {
         for (number, export) in (1..).zip(exports) {
             send(&alone, export, number);
         }
-        alone.journal.cut(cut_record(1, 1)).unwrap();
+        alone.cut(cut_record(1, 1)).unwrap();
         alone.note_undelivered(7);
         alone.repeat(7);
         alone.journal.finish();

@@ -18,6 +18,7 @@ pub const MAGIC_BYTES: usize = 16;
 pub fn disk() -> FaultyDisk {
     let disk = FaultyDisk::new(1, Path::new(ROOT));
     disk.create_dir_all(&journal_dir()).unwrap();
+    disk.sync_dir(Path::new(ROOT)).unwrap();
     disk
 }
 
@@ -33,7 +34,7 @@ pub fn journal(requests: u32, segment_bytes: u64) -> FaultyDisk {
     for number in 1..=requests {
         alone.send(&[(number, number)]).remove(0).unwrap();
         if number == 2 {
-            alone.journal.cut(cut_record(1, 2)).unwrap();
+            alone.cut(cut_record(1, 2)).unwrap();
         }
     }
     disk.go_down();
@@ -133,6 +134,7 @@ fn a_segment_of_which_nothing_was_synced_is_removed() {
     let content = journal(2, 1 << 20).content(&segment(1));
     for rest in [
         &b""[..],
+        b"otlake journal \0",
         &[0; 9000],
         b"otlake journ",
         b"otlake journal 1OJF1",

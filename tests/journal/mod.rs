@@ -7,4 +7,5 @@ mod crash;
 mod damage;
 mod model;
 mod replay;
+mod trouble;
 mod world;

@@ -9,7 +9,7 @@ use otlake::disk::Disk as _;
 use otlake::journal::{CutRecord, Digest, JournalError, Outcome};
 use proptest::prelude::*;
 
-use super::alone::{Alone, Settings, cut_record, digest, found};
+use super::alone::{Alone, Settings, cut_record, digest};
 use super::world::{HOUR, ROOT, flags_of, journal_dir};
 use crate::support::arbitrary::seeded;
 use crate::support::faulty_disk::{FaultyDisk, Op};
@@ -169,7 +169,6 @@ impl Model {
         let was_poisoned = self.is_poisoned();
         let seen = self.alone().delivered.lock().unwrap().len();
         let outcomes = self.alone().send(&requests);
-        self.alone().journal.wait_idle();
         let delivered = self.alone().delivered.lock().unwrap()[seen..].to_vec();
         let mut expected = Vec::new();
         for ((number, records), outcome) in requests.into_iter().zip(outcomes) {
@@ -253,8 +252,7 @@ impl Model {
             }
             None => return,
         };
-        let outcome = self.alone().journal.cut(cut);
-        self.alone().journal.wait_idle();
+        let outcome = self.alone().cut(cut);
         match outcome {
             Ok(()) => {
                 self.synced();
@@ -346,7 +344,7 @@ impl Model {
         }
         assert!(scan.before_first <= self.published, "{scan:?}");
         let mut next = scan.before_first + 1;
-        for (sequence, flags) in found(&self.disk, scan) {
+        for (sequence, flags) in alone.found.clone() {
             assert_eq!(sequence, next);
             next += 1;
             let is_it =

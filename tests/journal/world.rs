@@ -186,6 +186,7 @@ impl World {
         let through = recovery.published_through;
         let journal = Journal::start(Arc::clone(&disk), config, &found, through, hooks)
             .map_err(StartError::Io)?;
+        journal.wait_idle();
         let (tell, staged) = sync_channel(100);
         let cuts = Arc::clone(&journal);
         let sealer = Sealer::spawn(SealerParts {
@@ -333,7 +334,7 @@ impl Process {
     /// Clients send these requests at the same time: the first alone, the others as one group. One whose answer did not
     /// come is sent again, and known again where its rows are here.
     pub fn send(&self, world: &mut World, requests: &[usize]) -> Vec<Outcome> {
-        let mut waiting = Vec::new();
+        let (mut told, mut waiting) = (Vec::new(), Vec::new());
         let (release, held) = sync_channel(0);
         let mut held = Some(held);
         for place in requests {
@@ -348,18 +349,22 @@ impl Process {
             let rows = rows_of(request.number, request.records, &self.budget);
             let (tell, outcome) = sync_channel(1);
             let held = held.take();
+            let is_first = held.is_some();
             self.journal
                 .append(append(rows, request.digest(), tell, held));
-            waiting.push((*place, outcome));
+            match is_first {
+                true => told.push((*place, outcome.recv().unwrap())),
+                false => waiting.push((*place, outcome)),
+            }
         }
         drop(release);
-        let mut outcomes = Vec::new();
-        for (place, outcome) in waiting {
-            let outcome = outcome.recv().unwrap();
-            world.requests[place].is_answered = outcome.is_ok();
-            outcomes.push(outcome);
+        let waited = waiting.into_iter();
+        told.extend(waited.map(|(place, outcome)| (place, outcome.recv().unwrap())));
+        self.journal.wait_idle();
+        for (place, outcome) in &told {
+            world.requests[*place].is_answered = outcome.is_ok();
         }
-        outcomes
+        told.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     /// Whether the retry of a remembered request came.
@@ -382,6 +387,7 @@ impl Process {
         }
         loop {
             if let Ok(seal) = self.staged.recv_timeout(Duration::from_millis(1)) {
+                self.journal.wait_idle();
                 // A crash can come right behind.
                 let _ = world.look_at(&seal);
                 self.waiting.push(seal);
