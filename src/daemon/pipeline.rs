@@ -12,7 +12,7 @@ use crate::data_dir::DataDir;
 use crate::disk::{Disk, RealDisk};
 use crate::journal::scan::secure_end;
 use crate::journal::{Hooks, Journal, JournalConfig, JournalError, MOMENT, Scan, scan};
-use crate::lake::{Lake, LakeConfig, PublishQueue, Publisher, step_back};
+use crate::lake::{Lake, LakeConfig, PublishQueue, Publisher};
 use crate::memory::Budget;
 use crate::receive::retries::{Change, Retries};
 use crate::seal::ledger::Ledger;
@@ -57,12 +57,11 @@ impl Pipeline {
             let writer = data_dir.writer().clone();
             let (journal_dir, staged_dir) = (data_dir.journal(), data_dir.staged());
             // DuckDB blocks, and so does reading; the reactor has nothing else to do yet, but timers and signals stay alive.
-            // On a thread of its own, from which DuckDB's threads have name and priority.
+            // On a thread of its own, from which DuckDB's threads have their name.
             let (done, found) = tokio::sync::oneshot::channel();
             std::thread::Builder::new()
                 .name("otlake-lake".into())
                 .spawn(move || {
-                    step_back();
                     let found = find(&*disk, &lake_config, &writer, &journal_dir, &staged_dir);
                     // Nobody waits any more only when the process ends.
                     let _ = done.send(found);

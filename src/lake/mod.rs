@@ -43,7 +43,7 @@ use std::time::Duration;
 pub use error::{Attempt, LakeError};
 pub use maintain::MaintainStep;
 pub use publish::Lake;
-pub use publisher::{Publisher, step_back};
+pub use publisher::Publisher;
 pub use queue::PublishQueue;
 pub use reader::{LakeReader, open_read_only};
 

@@ -76,10 +76,7 @@ impl Publisher {
         };
         thread::Builder::new()
             .name("otlake-publish".to_owned())
-            .spawn(move || {
-                step_back();
-                publisher.run()
-            })
+            .spawn(move || publisher.run())
     }
 
     fn run(mut self) -> usize {
@@ -176,9 +173,10 @@ impl Publisher {
             self.lake.maintain_step()
         };
         match step {
-            Ok(MaintainStep::Idle) if is_under_load => self.waits_for_quiet = true,
             Ok(MaintainStep::Idle) => {
-                self.look_for_work = false;
+                // Under load what is left can wait.
+                self.waits_for_quiet = is_under_load;
+                self.look_for_work = is_under_load;
                 if std::mem::take(&mut self.worked) {
                     self.count_files();
                     self.ledger.maintained(Ok(()));
@@ -206,17 +204,6 @@ impl Publisher {
             // Only a figure for `otlake status`: the next count makes it good.
             Err(error) => tracing::debug!(%error, "cannot count the lake's files"),
         }
-    }
-}
-
-/// Lets the calling thread, and the threads that it starts, have less of a busy machine than those that receive: merging
-/// can wait, and a publish takes milliseconds of it.
-pub fn step_back() {
-    /// About a third of what a thread of usual priority gets.
-    const NICE: i32 = 5;
-    // On Linux this is the thread's alone. Where the system refuses, merging only competes as before.
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "the publisher keeps the usual priority");
     }
 }
 
