@@ -101,6 +101,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) appends: Vec<Append>,
+    /// The thread waits for so many requests, or a little longer; 0 when it does not.
+    pub(super) gathering: usize,
     pub(super) cuts: Vec<(CutRecord, SyncSender<Result<(), JournalError>>)>,
     pub(super) note: Note,
     pub(super) published: Option<SealId>,
@@ -183,7 +185,10 @@ impl Journal {
             return;
         }
         waiting.appends.push(append);
-        self.shared.changed.notify_one();
+        // Only the first one, or the last one that it waits for, is news to the thread.
+        if waiting.appends.len() == 1 || waiting.appends.len() == waiting.gathering {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Writes a cut and syncs it. Blocks.

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::digest::Digest;
 use super::error::JournalError;
 use super::frame::{Kind, frame_bytes};
-use super::handle::{Append, Deliver, Remembered, Shared};
+use super::handle::{Append, Deliver, Remembered, Shared, Waiting};
 use super::records::{Cut, CutRecord, Note};
 use super::scan::Scan;
 use super::store::{NewFrame, Store};
@@ -21,6 +21,9 @@ const GROUP_BYTES_MAX: u64 = 16 << 20;
 
 /// Room kept on the disk beside what the rows need to be staged.
 const FREE_BYTES_MIN: u64 = 1 << 20;
+
+/// How long requests wait for others to share their sync with.
+const GATHER_MAX: Duration = Duration::from_micros(200);
 
 /// After this part of a moment without a write an idle frame tells of the last sync: before, what was synced last cannot
 /// be told from what never was, if it is damaged.
@@ -59,6 +62,8 @@ pub(super) struct Writer {
     repeats: VecDeque<(Instant, Vec<u8>)>,
     /// When it was last synced.
     synced: Option<Instant>,
+    /// Requests that were written together the last time.
+    last_group: usize,
     /// Spares are of no use any more.
     is_ending: bool,
     /// Journaled since the last cut, bytes.
@@ -109,6 +114,7 @@ impl Writer {
             unwritten: Note::default(),
             repeats: VecDeque::new(),
             synced: None,
+            last_group: 0,
             is_ending: false,
             uncut_bytes: 0,
             last_cut_bytes: 0,
@@ -175,12 +181,35 @@ impl Writer {
             };
         }
         (waiting.busy, waiting.is_resting) = (true, false);
+        let waiting = &mut *self.gather(waiting);
         Work {
             appends: std::mem::take(&mut waiting.appends),
             cuts: std::mem::take(&mut waiting.cuts),
             note: std::mem::take(&mut waiting.note),
             published: waiting.published.take(),
             ending: waiting.ending && !waiting.has_work(),
+        }
+    }
+
+    /// Gives others a moment to come along, as many as came the last time: those that send one request after the other
+    /// come at once when they are answered at once, and then share a sync. Who is alone does not wait.
+    fn gather<'a>(&self, mut waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        if waiting.appends.is_empty() || self.last_group < 2 {
+            return waiting;
+        }
+        waiting.gathering = self.last_group;
+        let until = Instant::now() + GATHER_MAX;
+        loop {
+            let now = Instant::now();
+            let is_enough = waiting.appends.len() >= self.last_group
+                || !waiting.cuts.is_empty()
+                || waiting.closed;
+            if is_enough || now >= until {
+                waiting.gathering = 0;
+                return waiting;
+            }
+            let waited = self.shared.changed.wait_timeout(waiting, until - now);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -266,6 +295,9 @@ impl Writer {
     /// Writes batches in groups of a bounded size, each with one sync, and answers them. `false` when none was written.
     fn write_batches(&mut self, appends: Vec<Append>) -> bool {
         let before = self.store.sequence();
+        if !appends.is_empty() {
+            self.last_group = appends.len();
+        }
         let mut appends = appends.into_iter().peekable();
         while appends.peek().is_some() {
             let mut group = Vec::new();
