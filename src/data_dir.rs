@@ -64,6 +64,8 @@ impl DataDir {
         let lock = lock(path)?;
         create_private(&path.join("staged"))?;
         create_private(&path.join("journal"))?;
+        // What is synced in a folder survives a power loss only if the folder's name does.
+        RealDisk.sync_dir(path).map_err(io_error(path))?;
         let writer = writer_id(&path.join("writer_id"))?;
         Ok(DataDir {
             path: path.to_owned(),
