@@ -8,4 +8,5 @@ mod damage;
 mod model;
 mod replay;
 mod trouble;
+mod way;
 mod world;

@@ -110,6 +110,8 @@ pub struct Process {
     pub remembered: Arc<Mutex<Vec<Digest>>>,
     sealer: Sealer,
     staged: Receiver<StagedSeal>,
+    /// The requests that it answered, in order.
+    answered: Mutex<Vec<usize>>,
     /// Staged and not published.
     pub waiting: Vec<StagedSeal>,
     budget: Budget,
@@ -205,6 +207,7 @@ impl World {
             remembered,
             sealer,
             staged,
+            answered: Mutex::default(),
             waiting: recovery.staged,
             budget: Budget::new(1 << 30),
         };
@@ -363,8 +366,32 @@ impl Process {
         self.journal.wait_idle();
         for (place, outcome) in &told {
             world.requests[*place].is_answered = outcome.is_ok();
+            if outcome.is_ok() {
+                self.answered.lock().unwrap().push(*place);
+            }
         }
         told.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// Every client without an answer sends again.
+    pub fn send_all(&self, world: &mut World) -> Vec<Outcome> {
+        let all: Vec<usize> = (0..world.requests.len()).collect();
+        self.send(world, &all)
+    }
+
+    /// The answer to the `n`th answered request, from the newest, did not arrive, and that is known within the moment.
+    pub fn lose_answer(&self, world: &mut World, back: usize) {
+        if world.moment.is_zero() {
+            return;
+        }
+        let mut answered = self.answered.lock().unwrap();
+        if let Some(place) = answered.len().checked_sub(back + 1) {
+            let request = &mut world.requests[answered.remove(place)];
+            request.is_answered = false;
+            self.remembered.lock().unwrap().push(request.digest());
+            self.journal.note_undelivered(request.digest());
+            self.journal.wait_idle();
+        }
     }
 
     /// Whether the retry of a remembered request came.
@@ -400,7 +427,7 @@ impl Process {
     }
 
     /// Whether nothing can be staged any more.
-    fn is_stuck(&self, world: &World) -> bool {
+    pub fn is_stuck(&self, world: &World) -> bool {
         let trouble = self.journal.trouble();
         world.disk.is_down() || matches!(trouble, Some(JournalError::Poisoned(_)))
     }
@@ -443,8 +470,7 @@ impl Process {
 
     /// Brings everything into the lake and stops.
     pub fn drain(mut self, world: &mut World) {
-        let all: Vec<usize> = (0..world.requests.len()).collect();
-        for outcome in self.send(world, &all) {
+        for outcome in self.send_all(world) {
             outcome.unwrap();
         }
         assert!(self.seal(world));
