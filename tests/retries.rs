@@ -184,6 +184,44 @@ async fn who_leaves_at_once_and_comes_again_is_stored_once() {
     assert_eq!(server.count(twice), 0);
 }
 
+/// Scenario: while others keep the server busy, clients reset the connection on which their answer has arrived and send the
+/// same at once on another one, which is open already.
+/// Guarantees: stored once, though the server may read the retry before it notices the reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_retry_that_overtakes_the_news_of_a_reset_is_stored_once() {
+    const CLIENTS: i64 = 4;
+    const ROUNDS: i64 = 50;
+    let server = Server::start();
+    let address = server.http;
+    let clients = (0..CLIENTS).map(|client| {
+        std::thread::spawn(move || {
+            for round in 0..ROUNDS {
+                let text = format!("client {client}, round {round}");
+                let body = logs(vec![log(text)]).encode_to_vec();
+                let request = http1("/v1/logs", PROTOBUF, "", &body);
+                let [mut first, mut second] = [connect(address), connect(address)];
+                for stream in [&mut first, &mut second] {
+                    stream
+                        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                        .unwrap();
+                    read_answer(stream);
+                }
+                first.write_all(&request).unwrap();
+                await_answer(&first);
+                leave(first, Leave::Reset);
+                second.write_all(&request).unwrap();
+                assert!(read_answer(&mut second).starts_with("HTTP/1.1 200 "));
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().unwrap();
+    }
+    let sent = CLIENTS * ROUNDS;
+    let accepted = requests(&server).await;
+    assert_eq!(stored(&server, LOGS).await, sent, "{accepted:?}");
+}
+
 /// Reads one answer over HTTP/1.1 with a `content-length`.
 fn read_answer(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();

@@ -92,11 +92,12 @@ impl Sending {
         if self.way_back.latest.is_some_and(is_late) {
             return;
         }
-        if let (Some(digest), Some(connection)) =
-            (self.delivery.written(), self.way_back.connection)
-        {
-            connection.note(digest);
-        }
+        let connection = self.way_back.connection;
+        self.delivery.written(|digest| {
+            if let Some(connection) = connection {
+                connection.note(digest);
+            }
+        });
     }
 }
 

@@ -12,19 +12,21 @@
 //!
 //! A further request over HTTP/1 shows that the answer before it arrived.
 
+mod stream;
+
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::Version;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::retries::Retries;
+pub(super) use self::stream::WatchedStream;
+use super::retries::{Connection, Retries};
 use crate::journal::Digest;
 
 /// An answer older than this has arrived when its connection breaks, or nobody waits for it any more.
@@ -39,6 +41,10 @@ const RECENT_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct RecentAnswers {
     retries: Arc<Retries>,
+    /// There while the connection is.
+    stream: Weak<TcpStream>,
+    /// Our direction was ended.
+    has_finished: AtomicBool,
     /// Bytes that the kernel has taken.
     written: AtomicU64,
     /// Whether an answer waits to be flushed: spares nearly every flush the lock.
@@ -53,7 +59,7 @@ struct State {
     /// The connection has ended, one way or the other.
     has_ended: bool,
     /// A connection that we closed first: kept for a moment to see how it ends.
-    lingering: Option<TcpStream>,
+    lingering: Option<Arc<TcpStream>>,
 }
 
 #[derive(Debug)]
@@ -93,9 +99,11 @@ struct Close {
 }
 
 impl RecentAnswers {
-    pub(super) fn new(retries: &Arc<Retries>) -> Arc<RecentAnswers> {
+    fn new(retries: &Arc<Retries>, stream: Weak<TcpStream>) -> Arc<RecentAnswers> {
         Arc::new(RecentAnswers {
             retries: Arc::clone(retries),
+            stream,
+            has_finished: AtomicBool::new(false),
             written: AtomicU64::new(0),
             is_flush_awaited: AtomicBool::new(false),
             state: Mutex::default(),
@@ -110,8 +118,10 @@ impl RecentAnswers {
     }
 
     /// A request's answer is being written.
-    pub(super) fn note(&self, digest: Digest) {
+    pub(super) fn note(self: &Arc<Self>, digest: Digest) {
         let noted = Instant::now();
+        let connection: Weak<Self> = Arc::downgrade(self);
+        self.retries.answered(digest, connection);
         let place = Place::After(self.written.load(Ordering::Acquire));
         let mut state = self.lock();
         if state.has_ended {
@@ -155,7 +165,7 @@ impl RecentAnswers {
             .store(is_flush_awaited, Ordering::Release);
     }
 
-    /// The connection has ended; what is told first counts.
+    /// The connection has ended; what is told first counts. Whoever comes second waits until it is told.
     fn ended(&self, end: impl FnOnce() -> End) {
         let mut state = self.lock();
         if state.has_ended {
@@ -163,7 +173,6 @@ impl RecentAnswers {
         }
         state.has_ended = true;
         let answers = std::mem::take(&mut state.answers);
-        drop(state);
         let of_late = |answer: &Recent| answer.noted.elapsed() <= MOMENT;
         if !answers.iter().any(of_late) {
             return;
@@ -183,18 +192,23 @@ impl RecentAnswers {
 
     /// Waits, if we closed the connection first, for the peer's close: at most a moment.
     pub(super) async fn linger(&self) {
-        let Some(mut stream) = self.lock().lingering.take() else {
+        let Some(stream) = self.lock().lingering.take() else {
             return;
         };
         let read_on = async {
             // The peer closes when it sees our end of the stream.
-            let _ = stream.shutdown().await;
+            let _ = self.finish(&stream);
             let mut unread = [0; 1024];
             loop {
-                match stream.read(&mut unread).await {
-                    Ok(0) => return self.ended(|| self.closed(&stream, true, false)),
+                let read = match stream.readable().await {
+                    Ok(()) => stream.try_read(&mut unread),
+                    Err(error) => Err(error),
+                };
+                match read {
+                    Ok(0) => return self.ended(|| self.closed(&stream, false)),
                     Ok(_) => {}
-                    Err(error) => return self.ended(|| self.failed(&stream, true, &error)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return self.ended(|| self.failed(&stream, &error)),
                 }
             }
         };
@@ -209,11 +223,17 @@ impl RecentAnswers {
         self.ended(|| End::Closed(arrived));
     }
 
-    /// The end of a connection that the peer has closed. `has_finished` if we have, too.
-    fn closed(&self, stream: &TcpStream, has_finished: bool, is_reset: bool) -> End {
+    /// Ends our direction. A connection that has none any more has nothing to end.
+    fn finish(&self, stream: &TcpStream) -> io::Result<()> {
+        self.has_finished.store(true, Ordering::Release);
+        SockRef::from(stream).shutdown(Shutdown::Write)
+    }
+
+    /// The end of a connection that the peer has closed.
+    fn closed(&self, stream: &TcpStream, is_reset: bool) -> End {
         let written = self.written.load(Ordering::Acquire);
         // The end of the stream counts as one byte.
-        let end = u64::from(has_finished);
+        let end = u64::from(self.has_finished.load(Ordering::Acquire));
         let outstanding = unacknowledged(stream).map_or(0, |bytes| bytes.saturating_sub(end));
         End::Closed(Close {
             written,
@@ -222,16 +242,32 @@ impl RecentAnswers {
         })
     }
 
-    fn failed(&self, stream: &TcpStream, has_finished: bool, error: &io::Error) -> End {
+    fn failed(&self, stream: &TcpStream, error: &io::Error) -> End {
         // So a reset is told once the peer has closed: the close says more.
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return self.closed(stream, has_finished, true);
+            return self.closed(stream, true);
         }
         End::Broken
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection for RecentAnswers {
+    /// A reset is in the socket before anything is that the peer sent later; it need not have been read from there.
+    fn look(&self) {
+        let Some(stream) = self.stream.upgrade() else {
+            return;
+        };
+        // A socket whose connection is gone has no peer.
+        if stream.peer_addr().is_err() {
+            self.ended(|| match stream.take_error() {
+                Ok(Some(error)) => self.failed(&stream, &error),
+                _ => self.closed(&stream, false),
+            });
+        }
     }
 }
 
@@ -242,111 +278,6 @@ impl Recent {
             (End::Closed(close), Place::Until(place)) => {
                 close.acknowledged < place || (close.is_reset && close.written == place)
             }
-        }
-    }
-}
-
-/// A connection's stream, which notices how it ends.
-pub(super) struct WatchedStream {
-    /// There until it is dropped.
-    stream: Option<TcpStream>,
-    has_finished: bool,
-    recent: Arc<RecentAnswers>,
-}
-
-impl WatchedStream {
-    pub(super) fn new(stream: TcpStream, recent: &Arc<RecentAnswers>) -> WatchedStream {
-        WatchedStream {
-            stream: Some(stream),
-            has_finished: false,
-            recent: Arc::clone(recent),
-        }
-    }
-
-    /// Does something with the stream; an error ends the connection.
-    fn poll<T>(
-        &mut self,
-        work: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        let done = work(Pin::new(stream));
-        if let Poll::Ready(Err(error)) = &done {
-            let end = || self.recent.failed(stream, self.has_finished, error);
-            self.recent.ended(end);
-        }
-        done
-    }
-}
-
-impl AsyncRead for WatchedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let has_room = buffer.remaining() > 0;
-        let done = self.poll(|stream| stream.poll_read(context, buffer));
-        let is_end = has_room && buffer.filled().len() == before;
-        if let (Poll::Ready(Ok(())), true, Some(stream)) = (&done, is_end, &self.stream) {
-            let end = || self.recent.closed(stream, self.has_finished, false);
-            self.recent.ended(end);
-        }
-        done
-    }
-}
-
-impl AsyncWrite for WatchedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let done = self.poll(|stream| stream.poll_write(context, bytes));
-        if let Poll::Ready(Ok(written)) = &done {
-            self.recent.wrote(*written);
-        }
-        done
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let done = self.poll(|stream| stream.poll_write_vectored(context, bytes));
-        if let Poll::Ready(Ok(written)) = &done {
-            self.recent.wrote(*written);
-        }
-        done
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream
-            .as_ref()
-            .is_some_and(AsyncWrite::is_write_vectored)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.recent.flushed();
-        self.poll(|stream| stream.poll_flush(context))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.has_finished = true;
-        self.poll(|stream| stream.poll_shutdown(context))
-    }
-}
-
-impl Drop for WatchedStream {
-    fn drop(&mut self) {
-        let mut state = self.recent.lock();
-        if state.answers.is_empty() {
-            state.has_ended = true;
-        } else if !state.has_ended {
-            state.lingering = self.stream.take();
         }
     }
 }
@@ -396,7 +327,7 @@ mod tests {
 
     fn recent() -> (Arc<Retries>, Arc<RecentAnswers>) {
         let retries = Retries::new(Duration::from_secs(60), 7, Box::new(|_| {}));
-        let recent = RecentAnswers::new(&retries);
+        let recent = RecentAnswers::new(&retries, Weak::new());
         (retries, recent)
     }
 

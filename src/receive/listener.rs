@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
-use super::connection::{RecentAnswers, WatchedStream};
+use super::connection::WatchedStream;
 use super::retries::Retries;
 
 /// HTTP/2 flow control: what a peer may send before we have taken it. Large enough for one whole batch in flight.
@@ -150,8 +150,7 @@ fn connect(
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
     let router = served.router.clone();
-    let recent = RecentAnswers::new(&served.retries);
-    let stream = WatchedStream::new(stream, &recent);
+    let (stream, recent) = WatchedStream::new(stream, &served.retries);
     let answers = Arc::clone(&recent);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut router = router.clone();

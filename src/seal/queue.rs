@@ -38,6 +38,8 @@ pub struct Seal {
     pub sealed_unix_ms: i64,
     /// The journal's sequence of the newest batch in it; 0 when none of its rows is in the journal.
     pub journaled_through: u64,
+    /// Rows of it that are in memory alone.
+    pub unjournaled_rows: u64,
     /// Covers the batches' memory until the seal is staged.
     pub reservation: Option<Reservation>,
 }
@@ -87,6 +89,8 @@ struct State {
     sequence: SealSequence,
     /// The journal's sequence of the newest batch in the buffer; 0 when none of its rows is in the journal.
     journaled_through: u64,
+    /// Rows in the buffer that are in memory alone.
+    unjournaled_rows: u64,
     wanted: Option<CutCause>,
     closed: bool,
 }
@@ -103,6 +107,7 @@ impl SealQueue {
                 last_cut: sequence.last_staged,
                 sequence,
                 journaled_through: 0,
+                unjournaled_rows: 0,
                 wanted: None,
                 closed: false,
             }),
@@ -121,6 +126,9 @@ impl SealQueue {
             return Err(Closed);
         }
         let was_empty = state.buffer.opened().is_none();
+        if journaled == 0 {
+            state.unjournaled_rows += rows.rows();
+        }
         state.buffer.push(rows);
         state.journaled_through = state.journaled_through.max(journaled);
         // The sealer sleeps until the oldest row is due, so only a first row or a full buffer is news to it.
@@ -162,17 +170,13 @@ impl SealQueue {
         (state.buffer.amounts(), age.unwrap_or_default())
     }
 
-    /// Rows in the open buffer, and the journal's sequence of the newest of them (0 when none is journaled).
+    /// Rows in the open buffer, and how many of them are in memory alone.
     #[must_use]
     pub fn left(&self) -> (u64, u64) {
         let state = self.lock();
-        let rows = state
-            .buffer
-            .amounts()
-            .iter()
-            .map(|amount| amount.rows)
-            .sum();
-        (rows, state.journaled_through)
+        let amounts = state.buffer.amounts();
+        let rows = amounts.iter().map(|amount| amount.rows).sum();
+        (rows, state.unjournaled_rows)
     }
 
     /// Waits for the next seal; `None` once the queue is closed and empty.
@@ -208,6 +212,7 @@ impl SealQueue {
         state.wanted = None;
         let buffer = std::mem::take(&mut state.buffer);
         let journaled_through = std::mem::take(&mut state.journaled_through);
+        let unjournaled_rows = std::mem::take(&mut state.unjournaled_rows);
         drop(state);
         let opened_unix_ms = buffer.opened_unix_ms();
         let (tables, reservation) = buffer.into_parts();
@@ -218,6 +223,7 @@ impl SealQueue {
             opened_unix_ms,
             sealed_unix_ms: unix_ms(),
             journaled_through,
+            unjournaled_rows,
             reservation,
         }))
     }

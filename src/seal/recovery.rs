@@ -188,6 +188,7 @@ fn read_seal(
         opened_unix_ms: cut.opened_unix_ms,
         sealed_unix_ms: cut.sealed_unix_ms,
         journaled_through: cut.through,
+        unjournaled_rows: 0,
         // Before the first request is taken, the budget is nobody's.
         reservation: None,
     })

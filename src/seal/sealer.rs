@@ -24,7 +24,7 @@ pub struct Sealer {
 /// Rows that a sealer left behind when it had to give up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unstaged {
-    /// Rows of seals in the journal: the next start finds them.
+    /// Rows in the journal: the next start finds them.
     pub journaled: u64,
     /// Rows that were in memory alone.
     pub lost: u64,
@@ -87,13 +87,10 @@ impl Sealer {
 }
 
 impl Unstaged {
-    /// Adds rows, of which the journal has the batches up to `journaled_through`, or none when that is 0.
-    fn add(&mut self, rows: u64, journaled_through: u64) {
-        if journaled_through > 0 {
-            self.journaled += rows;
-        } else {
-            self.lost += rows;
-        }
+    /// Adds rows, so many of which the journal does not have.
+    fn add(&mut self, rows: u64, unjournaled: u64) {
+        self.journaled += rows.saturating_sub(unjournaled);
+        self.lost += unjournaled;
     }
 }
 
@@ -122,15 +119,15 @@ impl Worker {
                     );
                     match self.stage_until_done(&seal) {
                         Some(staged) => (self.parts.publish)(staged),
-                        None => left.add(seal.rows().iter().sum(), seal.journaled_through),
+                        None => left.add(seal.rows().iter().sum(), seal.unjournaled_rows),
                     }
                 }
                 Err(error) => {
                     tracing::error!(%error, "a seal's number cannot be made durable; rows stay in memory");
                     ledger.seal_failed(&error.to_string());
                     if !self.pause(backoff.next_pause()) {
-                        let (rows, journaled_through) = queue.left();
-                        left.add(rows, journaled_through);
+                        let (rows, unjournaled) = queue.left();
+                        left.add(rows, unjournaled);
                         return left;
                     }
                 }

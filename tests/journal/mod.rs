@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod model;
 mod replay;
+mod staging;
 mod trouble;
 mod way;
 mod world;

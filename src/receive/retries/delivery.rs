@@ -156,10 +156,12 @@ impl Delivery {
         }
     }
 
-    /// The answer is written: what happens to it from now on is the connection's matter.
-    #[must_use]
-    pub fn written(mut self) -> Option<Digest> {
-        self.flight.take().map(|flight| flight.digest)
+    /// The answer is written: what happens to it from now on is the matter of its connection, which `hand_over` tells.
+    /// Until then the request counts as in flight, so that a retry finds it at one or the other.
+    pub fn written(mut self, hand_over: impl FnOnce(Digest)) {
+        if let Some(flight) = self.flight.take() {
+            hand_over(flight.digest);
+        }
     }
 }
 

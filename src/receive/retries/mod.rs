@@ -14,6 +14,7 @@
 //!
 //! What is remembered is used up by the retry; if its answer does not arrive either, it is remembered again.
 
+mod answered;
 mod delivery;
 mod in_flight;
 mod remembered;
@@ -22,19 +23,21 @@ mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use twox_hash::XxHash3_128;
 
+use self::answered::Answered;
 use self::in_flight::InFlight;
 use self::remembered::{Remembered, Taken};
 use crate::decode::Encoding;
 use crate::journal::Digest;
 use crate::signal::Signal;
 
+pub use self::answered::Connection;
 pub use self::delivery::{Answer, Committer, Delivery, Failure};
 
 /// How many requests are remembered at most: some 10 MB.
@@ -68,6 +71,8 @@ pub struct Retries {
     knows_any: AtomicBool,
     /// Requests whose answer is not written yet.
     in_flight: InFlight,
+    /// Requests whose answer was written a moment ago.
+    answered: Answered,
     state: Mutex<State>,
     /// Told whenever something undecided is decided.
     decided: Notify,
@@ -92,6 +97,7 @@ impl Retries {
             on_change,
             knows_any: AtomicBool::new(false),
             in_flight: InFlight::default(),
+            answered: Answered::default(),
             state: Mutex::default(),
             decided: Notify::new(),
             forgotten: AtomicU64::new(0),
@@ -124,10 +130,16 @@ impl Retries {
     ///
     /// A request with the same bytes whose answer is on its way is waited for: its client may have gone away and come back
     /// in one packet, and then both news are here and only their order is not. For a moment, that is: one whose client
-    /// still waits is another request. While one has lost its client and is not decided yet, this waits for the
-    /// decision: as long as that request would have waited for its answer.
+    /// still waits is another request. One that is answered has its connection looked at: a reset that came before the retry
+    /// may not have been read. While one has lost its client and is not decided yet, this waits for the decision: as long as
+    /// that request would have waited for its answer.
     pub async fn take(self: &Arc<Self>, digest: Digest) -> Option<Delivery> {
         self.in_flight.wait(digest, EQUAL_WAIT_MAX).await;
+        if let Some(connection) = self.answered.get(digest)
+            && let Some(connection) = connection.upgrade()
+        {
+            connection.look();
+        }
         loop {
             // Made before the look, so that no decision after it is missed.
             let decided = self.decided.notified();
@@ -181,6 +193,11 @@ impl Retries {
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// A request is answered on a connection that will tell if the answer does not arrive.
+    pub(super) fn answered(&self, digest: Digest, connection: Weak<dyn Connection>) {
+        self.answered.insert(digest, connection);
     }
 
     /// Remembers requests that are kept and whose answer did not arrive.
