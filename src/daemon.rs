@@ -73,6 +73,16 @@ pub enum StartError {
     /// The lake cannot be opened.
     #[error(transparent)]
     Lake(#[from] LakeError),
+    /// The lake cannot be opened, and the disk has hardly any room: DuckDB does not tell one from the other.
+    #[error("{source}; the disk of {} has {free_bytes} bytes left: make room on it", dir.display())]
+    LakeDiskFull {
+        /// DuckDB's words.
+        source: Box<LakeError>,
+        /// The data folder.
+        dir: PathBuf,
+        /// Its disk's free space, bytes.
+        free_bytes: u64,
+    },
     /// The journal of the last run cannot be read.
     #[error(transparent)]
     Journal(#[from] ScanError),

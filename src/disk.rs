@@ -13,7 +13,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The operations. Errors are the system's own.
@@ -98,6 +98,7 @@ pub struct RealDisk;
 
 /// Telemetry can hold secrets: files are for their owner alone.
 const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 
 /// Read and written at once when a file is written again.
 const COPY_STEP_BYTES: usize = 1 << 20;
@@ -155,7 +156,8 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(FOLDER_MODE).create(dir)
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {

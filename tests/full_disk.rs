@@ -114,6 +114,7 @@ async fn a_kill_on_a_full_disk_loses_nothing() {
             assert_eq!(status.code(), Some(1));
             let log = read_log(&dir).split_off(log_before);
             assert!(log.contains("error: cannot "), "{log}");
+            assert!(log.contains("make room"), "{log}");
             dir
         }
     };

@@ -89,7 +89,7 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
     ];
     if status.remembered_requests > 0 {
         let remembered = counted(status.remembered_requests, "request");
-        let why = "whose answer cannot have reached the client";
+        let why = "whose answer may not have reached the client";
         facts.push(("remembered", format!("{remembered} {why}")));
     }
     facts

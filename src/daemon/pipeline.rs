@@ -12,7 +12,7 @@ use crate::data_dir::DataDir;
 use crate::disk::{Disk, RealDisk};
 use crate::journal::scan::secure_end;
 use crate::journal::{Hooks, Journal, JournalConfig, JournalError, MOMENT, Scan, scan};
-use crate::lake::{Lake, LakeConfig, PublishQueue, Publisher};
+use crate::lake::{Lake, LakeConfig, LakeError, PublishQueue, Publisher};
 use crate::memory::Budget;
 use crate::receive::retries::{Change, Retries};
 use crate::seal::ledger::Ledger;
@@ -26,6 +26,9 @@ const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// The journal may have this many segments at least before it is full: only whole ones can be removed.
 const SEGMENTS_MIN: u64 = 16;
+
+/// With less room than this on the disk, a lake that cannot be opened lacks it: opening takes a few hundred KiB.
+const FULL_DISK_BYTES_MAX: u64 = 1 << 20;
 
 /// The running stations, and what they share.
 pub(super) struct Pipeline {
@@ -184,7 +187,8 @@ fn find(
 ) -> Result<Found, StartError> {
     // First: damage is told before anything is touched.
     let scan = scan(disk, journal_dir)?;
-    let lake = Lake::open(lake_config, writer)?;
+    let lake =
+        Lake::open(lake_config, writer).map_err(|error| no_lake(disk, journal_dir, error))?;
     secure_end(disk, &scan)?;
     match &scan.torn {
         Some(torn) if !torn.is_overwritten => tracing::warn!(
@@ -216,6 +220,18 @@ fn find(
         scan,
         recovery,
     })
+}
+
+/// A full disk is the likely cause where there is one.
+fn no_lake(disk: &dyn Disk, journal_dir: &Path, source: LakeError) -> StartError {
+    match disk.free_bytes(journal_dir) {
+        Ok(free_bytes) if free_bytes < FULL_DISK_BYTES_MAX => StartError::LakeDiskFull {
+            source: Box::new(source),
+            dir: journal_dir.parent().unwrap_or(journal_dir).to_owned(),
+            free_bytes,
+        },
+        _ => StartError::Lake(source),
+    }
 }
 
 fn journal_config(config: &Config, data_dir: &DataDir) -> JournalConfig {

@@ -12,6 +12,7 @@ use super::records::{CutRecord, Note};
 use super::salvage::{Bad, Beginning, Content, Piece, Progress, Salvage, missing};
 use super::scan::{Torn, segment_paths};
 use super::segment::{Frame, MAGIC, file_name, number_of};
+use super::spares::is_spare;
 use crate::disk::Disk;
 use crate::signal::SealId;
 
@@ -46,6 +47,8 @@ pub struct Inspection {
     pub last_sequence: u64,
     /// What was written and never synced, at the end of the last segment. No damage: the next start cuts it off.
     pub torn: Option<Torn>,
+    /// Spare segments, to be written over; nothing in them counts.
+    pub spares: Vec<PathBuf>,
     /// What else is in the folder; nothing of it is looked at.
     pub others: Vec<PathBuf>,
     /// Segments that are missing between others.
@@ -120,11 +123,13 @@ pub(super) struct MissingRun {
 /// # Errors
 /// [`ScanError::Io`].
 pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, ScanError> {
+    let (spares, others) = other_paths(disk, dir)?;
     let mut reading = Reading {
         disk,
         inspection: Inspection {
             dir: dir.to_owned(),
-            others: other_paths(disk, dir)?,
+            spares,
+            others,
             ..Inspection::default()
         },
         progress: Progress::default(),
@@ -144,13 +149,15 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, ScanError> {
     Ok(reading.inspection)
 }
 
-fn other_paths(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, ScanError> {
+/// What is not a segment: the spares, and the rest.
+fn other_paths(disk: &dyn Disk, dir: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), ScanError> {
     let paths = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(ScanError::io(dir))?,
     };
     let is_other = |path: &PathBuf| number_of(path).is_none();
-    Ok(paths.into_iter().filter(is_other).collect())
+    let others = paths.into_iter().filter(is_other);
+    Ok(others.partition(|path| is_spare(path)))
 }
 
 struct Reading<'a> {

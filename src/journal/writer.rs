@@ -19,8 +19,9 @@ use crate::signal::{Durability, SealId};
 /// Bytes written with one sync, one frame at least: bounds how long the first of a group waits for the last.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
 
-/// Room kept on the disk beside what the rows need to be staged.
-const FREE_BYTES_MIN: u64 = 1 << 20;
+/// Room kept on the disk beside what the rows need to be staged: the start of a new segment, with all that can be
+/// remembered, has 2 MiB, and without it no old one can go.
+const FREE_BYTES_MIN: u64 = 4 << 20;
 
 /// How long requests wait for others to share their sync with.
 const GATHER_MAX: Duration = Duration::from_micros(200);

@@ -54,7 +54,7 @@ pub struct JournalStatus {
     pub requests: u64,
     /// Syncs that those requests shared.
     pub syncs: u64,
-    /// Requests remembered now because their answer cannot have reached the client.
+    /// Requests remembered now because their answer may not have reached the client.
     pub remembered: u64,
 }
 

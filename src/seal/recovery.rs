@@ -207,6 +207,7 @@ pub fn refill(
     mut push: impl FnMut(Rows, u64),
 ) -> Result<u64, ScanError> {
     let mut count = 0;
+    let mut has_waited = false;
     replay(
         disk,
         scan,
@@ -214,7 +215,7 @@ pub fn refill(
         |stored| {
             let bytes = stored.batches.iter().map(|(_, batch)| batch_bytes(batch));
             let rows = Rows {
-                reservation: reserve(budget, bytes.sum()),
+                reservation: reserve(budget, bytes.sum(), &mut has_waited),
                 batches: stored.batches,
                 rejections: Rejections::default(),
             };
@@ -227,14 +228,21 @@ pub fn refill(
 }
 
 /// Reserves memory, waiting for it where others have it. More than there is at all becomes all there is.
-fn reserve(budget: &Budget, bytes: u64) -> crate::memory::Reservation {
+fn reserve(budget: &Budget, bytes: u64, has_waited: &mut bool) -> crate::memory::Reservation {
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
     let mut wanted = bytes;
     loop {
         match budget.reserve(wanted) {
             Ok(reservation) => return reservation,
             Err(MemoryError::NeverFits { limit }) => wanted = limit,
-            Err(MemoryError::Full { .. }) => std::thread::sleep(PAUSE),
+            Err(MemoryError::Full { .. }) => {
+                if !std::mem::replace(has_waited, true) {
+                    tracing::info!(
+                        "the last run left more rows than --max-buffered-bytes holds: waiting until some are staged"
+                    );
+                }
+                std::thread::sleep(PAUSE);
+            }
         }
     }
 }

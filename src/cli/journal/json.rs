@@ -32,6 +32,7 @@ pub(super) fn inspection(found: &Found) -> Value {
             "offset": torn.offset,
             "bytes": torn.bytes,
         })),
+        "spares": inspection.spares.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "others": inspection.others.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "lake_error": found.seals.trouble,
     })

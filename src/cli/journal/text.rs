@@ -34,6 +34,13 @@ pub(super) fn inspection(found: &Found) -> String {
     if inspection.is_damaged() {
         section("Damage\n", places(found));
     }
+    if !inspection.spares.is_empty() {
+        let spares = counted(inspection.spares.len() as u64, "spare segment");
+        section(
+            "",
+            format!("{spares} to be written over: nothing in them counts"),
+        );
+    }
     if !inspection.others.is_empty() {
         let names = inspection
             .others

@@ -154,7 +154,7 @@ fn repeated_requests_are_shown_when_there_are_any() {
     status.signals[0].repeated_requests = 1234;
     let text = as_text(&status, now);
     for part in [
-        "  remembered   1 request whose answer cannot have reached the client\n",
+        "  remembered   1 request whose answer may not have reached the client\n",
         "  refused rows  repeated requests\n",
         "             2              1,234\n",
     ] {
