@@ -319,6 +319,63 @@ async fn a_lost_cut_of_a_published_seal_stores_nothing_twice() {
     assert_eq!(batches, all_but([]));
 }
 
+/// Scenario: a published seal's cut and one of its batches are damaged while the journal still has them, and the catalog is
+/// away.
+/// Guarantees: no repair, and nobody says what is not in the lake, until the catalog is back; then nothing is stored twice.
+#[tokio::test]
+async fn a_repair_waits_for_the_catalog() {
+    let dir = journal(1 << 30, &[12]);
+    let server = ServerBuilder::again(dir)
+        .args(&["--seal-max-age", "1h"])
+        .start();
+    crate::support::eventually("the publish", async || {
+        server.count("SELECT count(*) FROM otlp_logs") == i64::try_from(12 * ROWS).unwrap()
+    })
+    .await;
+    let dir = server.kill();
+    let path = segments(&dir).remove(0);
+    for kind in [2, 3] {
+        let at = frame_of_kind(&path, kind).unwrap();
+        change(&path, |content| content[at + 60] ^= 1);
+    }
+    let names = ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"];
+    let data = data_dir(&dir);
+    let away = data.join("away");
+    fs::create_dir(&away).unwrap();
+    let present: Vec<_> = names
+        .iter()
+        .filter(|name| data.join(name).exists())
+        .collect();
+    for name in &present {
+        fs::rename(data.join(name), away.join(name)).unwrap();
+    }
+    let damaged = content(&dir);
+    // Both the server's file and the lake's folder tell that there was a catalog, and the folder alone does.
+    for name in ["", "lake.json"] {
+        if !name.is_empty() {
+            fs::rename(data.join(name), away.join(name)).unwrap();
+        }
+        let (shown, _) = said(&run(&dir, &["journal", "inspect"]), 1);
+        let repair = ["journal", "repair", "--skip-damaged"];
+        let (_, error) = said(&run(&dir, &repair), 1);
+        assert!(shown.contains("the lake cannot be asked"), "{shown}");
+        for wrong in ["nowhere else", "neither staged nor in the lake", "give up"] {
+            assert!(!shown.contains(wrong), "{wrong} is in {shown}");
+        }
+        for part in ["catalog.sqlite is gone", "the lake must be readable"] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+        assert_eq!(content(&dir), damaged);
+    }
+    for name in present.into_iter().chain(&["lake.json"]) {
+        fs::rename(away.join(name), data.join(name)).unwrap();
+    }
+    let (shown, _) = said(&run(&dir, &["journal", "repair", "--skip-damaged"]), 0);
+    assert!(shown.contains("seal 1 is in the lake"), "{shown}");
+    let (_, batches) = served(dir);
+    assert_eq!(batches, all_but([]));
+}
+
 /// Scenario: both commands while a server runs, and on a folder without a journal.
 /// Guarantees: inspect answers and names the server; repair refuses as a second server does; a folder is not made.
 #[test]
