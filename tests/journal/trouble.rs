@@ -50,6 +50,26 @@ fn a_full_disk_refuses_until_there_is_room() {
     assert_eq!(found(&disk, &mended(&disk)), batches(1..=2));
 }
 
+/// Scenario: the disk has room for a request, but then not for staging what is in the journal; and then hardly any.
+/// Guarantees: it is refused, and told which of the two it is.
+#[test]
+fn room_for_staging_is_kept() {
+    let disk = disk();
+    let alone = Alone::start(&disk, &Settings::default(), 0).unwrap();
+    alone.send(&[(1, 1)]).remove(0).unwrap();
+    for (free, error) in [
+        ((4 << 20) + 1000, JournalError::SpaceKept),
+        (4 << 19, JournalError::NoSpace),
+    ] {
+        disk.claim_free(free);
+        assert_eq!(alone.send(&[(2, 60)])[0], Err(error.clone()));
+        assert_eq!(alone.journal.trouble(), Some(error));
+    }
+    disk.claim_free(1 << 40);
+    alone.send(&[(2, 2)]).remove(0).unwrap();
+    assert_eq!(alone.journal.trouble(), None);
+}
+
 /// Scenario: a group of requests is written in part when the disk runs full, which it did not say before; then there is
 /// room; then the power is lost.
 /// Guarantees: the group is refused whole and leaves nothing behind; what comes next is there.
