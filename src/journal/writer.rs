@@ -478,7 +478,12 @@ impl Writer {
         });
         if self.store.has_active() {
             let closed = self.write(&[NewFrame::empty(Kind::Close)]);
-            if let Err(error) = closed.and_then(|()| self.sync()) {
+            // What a spare has behind its end is of no use any more, and would look like something that was not synced.
+            let cut = closed.and_then(|()| {
+                let cut = self.store.cut_to_length();
+                cut.map_err(|error| self.failed(error))
+            });
+            if let Err(error) = cut.and_then(|()| self.sync()) {
                 tracing::warn!(%error, "the journal's end was not written; the next start reads it as after a crash");
                 return;
             }
