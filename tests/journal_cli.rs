@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::load::logs;
+use crate::support::outage::LakeAway;
 use crate::support::{Server, ServerBuilder, data_dir, otlake, real_disk, sql};
 
 /// Batches in a journal, with so many rows each: batch n has the records from (n - 1) * ROWS on.
@@ -374,6 +375,41 @@ async fn a_repair_waits_for_the_catalog() {
     assert!(shown.contains("seal 1 is in the lake"), "{shown}");
     let (_, batches) = served(dir);
     assert_eq!(batches, all_but([]));
+}
+
+/// Scenario: queries without a server, while requests are in the journal alone, while a seal is staged because the lake was
+/// away in the stop, and once everything is in the lake.
+/// Guarantees: one line on stderr counts what the query cannot see; it is not there when there is nothing to say.
+#[tokio::test]
+async fn a_query_tells_what_waits_for_a_server() {
+    let dir = journal(1 << 30, &[12]);
+    let start = |dir| {
+        ServerBuilder::again(dir)
+            .args(&["--seal-max-age", "1h", "--shutdown-grace", "2s"])
+            .start()
+    };
+    let note = |dir: &TempDir| said(&run(dir, &["query", "FROM otlp_logs"]), 0).1;
+    let server = start(dir);
+    crate::support::eventually("the publish", async || {
+        server.count("SELECT count(*) FROM otlp_logs") == i64::try_from(12 * ROWS).unwrap()
+    })
+    .await;
+    let dir = server.kill();
+    assert_eq!(
+        note(&dir),
+        "note: not in the lake yet: 18 requests in the journal; start otlake to bring that there\n"
+    );
+    let server = start(dir);
+    let away = LakeAway::take(&server.data_dir());
+    let (_, dir) = server.stop();
+    away.put_back();
+    assert_eq!(
+        note(&dir),
+        "note: not in the lake yet: 360 rows staged; start otlake to bring that there\n"
+    );
+    let (dir, batches) = served(dir);
+    assert_eq!(batches, all_but([]));
+    assert_eq!(note(&dir), "");
 }
 
 /// Scenario: both commands while a server runs, and on a folder without a journal.
