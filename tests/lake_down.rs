@@ -42,6 +42,7 @@ async fn assert_degraded(server: &Server, load: &Load, outage: Duration) {
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("degraded"), "{}", answer.text());
     assert!(answer.text().contains("published"), "{}", answer.text());
+    assert_eq!(answer.text().lines().count(), 1, "{}", answer.text());
     assert_eq!(server.get("/healthz").await.status, 200);
     eventually("NOT_SERVING", async || {
         server.health().await == [ServingStatus::NotServing; 2]

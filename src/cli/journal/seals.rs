@@ -12,6 +12,7 @@ use crate::disk::{Disk as _, RealDisk};
 use crate::journal::CutRecord;
 use crate::journal::inspect::Inspection;
 use crate::lake::{LakeConfig, LakeError, is_marked, open_read_only};
+use crate::seal::ledger::one_line;
 use crate::seal::staged::StagedSeal;
 use crate::server_file::LakeFile;
 use crate::signal::{CutCause, SealId};
@@ -53,7 +54,7 @@ impl Seals {
         let mut seals = Seals::default();
         seals.find_staged(&data_dir.join("staged"))?;
         if let Err(error) = seals.find_published(data_dir, inspection) {
-            seals.trouble = Some(format!("{error:#}"));
+            seals.trouble = Some(one_line(&format!("{error:#}")));
         }
         Ok(seals)
     }
