@@ -63,7 +63,7 @@ fn staged(dir: &Path) -> Vec<StagedSeal> {
 
 /// The journal, as far as it is read.
 enum Journal {
-    Read(Inspection),
+    Read(Box<Inspection>),
     /// What can be said without reading it.
     Unread(String),
 }
@@ -77,7 +77,7 @@ impl Journal {
             return Journal::Unread(format!("perhaps some of the journal's {}", bytes(size)));
         }
         match inspect(&RealDisk, dir) {
-            Ok(inspection) if !inspection.is_damaged() => Journal::Read(inspection),
+            Ok(inspection) if !inspection.is_damaged() => Journal::Read(Box::new(inspection)),
             _ => Journal::Unread("perhaps some of the journal, which cannot be read".to_owned()),
         }
     }
