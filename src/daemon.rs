@@ -313,7 +313,12 @@ fn keep(config: &Config, pipeline: &Pipeline) -> Arc<dyn Keep> {
         }),
         Durability::Journal | Durability::Lake => {
             let committed = pipeline.ledger.watch_committed();
-            Arc::new(JournalKeep::new(journal, config.durability, committed))
+            Arc::new(JournalKeep::new(
+                journal,
+                Arc::clone(&pipeline.queue),
+                config.durability,
+                committed,
+            ))
         }
     }
 }

@@ -89,7 +89,7 @@ impl DataDir {
     /// The file that numbers the seals.
     #[must_use]
     pub fn seal_sequence(&self) -> PathBuf {
-        self.path.join("seal_sequence")
+        seal_sequence(&self.path)
     }
 
     /// Names this folder for ever.
@@ -103,6 +103,12 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The file that numbers the seals of a data folder; not there before its first seal.
+#[must_use]
+pub fn seal_sequence(data_dir: &Path) -> PathBuf {
+    data_dir.join("seal_sequence")
 }
 
 /// Who writes from this data folder; `None` before its first server.

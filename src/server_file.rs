@@ -150,6 +150,14 @@ impl LakeFile {
             .or_else(|| read(&data_dir.join(LAKE_FILE)))
     }
 
+    /// Whether a server was ever ready in this data folder, also where its file cannot be understood.
+    ///
+    /// # Errors
+    /// What the system says when that cannot be told.
+    pub fn is_there(data_dir: &Path) -> io::Result<bool> {
+        data_dir.join(LAKE_FILE).try_exists()
+    }
+
     /// Lays what the user said over what the file says.
     ///
     /// A catalog that the user names is another lake, and the file says nothing about that one.

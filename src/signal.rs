@@ -189,6 +189,8 @@ pub enum CutCause {
     Age,
     /// Somebody asked for a flush.
     Flush,
+    /// The journal had no room for more while its rows were in it.
+    Room,
     /// The server stops.
     Stop,
 }
@@ -201,6 +203,7 @@ impl CutCause {
             CutCause::Size => "size",
             CutCause::Age => "age",
             CutCause::Flush => "flush",
+            CutCause::Room => "room",
             CutCause::Stop => "stop",
         }
     }
@@ -212,6 +215,7 @@ impl CutCause {
             CutCause::Size,
             CutCause::Age,
             CutCause::Flush,
+            CutCause::Room,
             CutCause::Stop,
         ];
         causes.into_iter().find(|cause| cause.name() == name)

@@ -2,13 +2,14 @@
 //! acknowledged is lost.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use crate::support::crash_load::{CrashLoad, Temper};
 use crate::support::outage::{LakeAway, SmallDisk, skip};
-use crate::support::{Server, ServerBuilder, eventually, read_log};
+use crate::support::{Server, ServerBuilder, data_dir, eventually, read_log};
 
 const MIB: u64 = 1 << 20;
 
@@ -140,6 +141,29 @@ async fn a_full_journal_refuses_until_the_lake_is_back() {
     assert_degraded(&server).await;
     away.put_back();
     assert_recovered(&server, load).await;
+}
+
+/// Scenario: the data folder is on a small disk, the lake on a large one, and no seal is due for an hour.
+/// Guarantees: when the journal leaves no room but that for staging, its rows are cut and published, and service goes on, as
+/// often as it takes; without rows nothing is cut; everything acknowledged is in the lake once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_disk_is_emptied_into_the_lake() {
+    let (dir, lake) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let _disk = match SmallDisk::mount(&dir, "", 16) {
+        Ok(disk) => disk,
+        Err(why) => return skip("a_small_disk_is_emptied_into_the_lake", &why),
+    };
+    symlink(lake.path(), data_dir(&dir).join("lake")).unwrap();
+    let args = ["--seal-max-age", "1h"];
+    let server = ServerBuilder::again(dir).args(&args).start();
+    let load = start_load(&server).await;
+    let cuts = "SELECT count(*) FROM otlake_seals WHERE cause = 'room'";
+    eventually("cuts for want of room", async || server.count(cuts) >= 2).await;
+    assert!(load.refused() > 0);
+    assert_recovered(&server, load).await;
+    let seals = server.status().await.committed_seals;
+    let room = u64::try_from(server.count(cuts)).unwrap();
+    assert!((room..=room + 1).contains(&seals), "{room} of {seals}");
 }
 
 /// The size of all files in these folders.

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::load::logs;
+use crate::support::outage::LakeAway;
 use crate::support::{Server, ServerBuilder, data_dir, otlake, real_disk, sql};
 
 /// Batches in a journal, with so many rows each: batch n has the records from (n - 1) * ROWS on.
@@ -317,6 +318,98 @@ async fn a_lost_cut_of_a_published_seal_stores_nothing_twice() {
     );
     let (_, batches) = served(dir);
     assert_eq!(batches, all_but([]));
+}
+
+/// Scenario: a published seal's cut and one of its batches are damaged while the journal still has them, and the catalog is
+/// away.
+/// Guarantees: no repair, and nobody says what is not in the lake, until the catalog is back; then nothing is stored twice.
+#[tokio::test]
+async fn a_repair_waits_for_the_catalog() {
+    let dir = journal(1 << 30, &[12]);
+    let server = ServerBuilder::again(dir)
+        .args(&["--seal-max-age", "1h"])
+        .start();
+    crate::support::eventually("the publish", async || {
+        server.count("SELECT count(*) FROM otlp_logs") == i64::try_from(12 * ROWS).unwrap()
+    })
+    .await;
+    let dir = server.kill();
+    let path = segments(&dir).remove(0);
+    for kind in [2, 3] {
+        let at = frame_of_kind(&path, kind).unwrap();
+        change(&path, |content| content[at + 60] ^= 1);
+    }
+    let names = ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"];
+    let data = data_dir(&dir);
+    let away = data.join("away");
+    fs::create_dir(&away).unwrap();
+    let present: Vec<_> = names
+        .iter()
+        .filter(|name| data.join(name).exists())
+        .collect();
+    for name in &present {
+        fs::rename(data.join(name), away.join(name)).unwrap();
+    }
+    let damaged = content(&dir);
+    // Both the server's file and the lake's folder tell that there was a catalog, and the folder alone does.
+    for name in ["", "lake.json"] {
+        if !name.is_empty() {
+            fs::rename(data.join(name), away.join(name)).unwrap();
+        }
+        let (shown, _) = said(&run(&dir, &["journal", "inspect"]), 1);
+        let repair = ["journal", "repair", "--skip-damaged"];
+        let (_, error) = said(&run(&dir, &repair), 1);
+        assert!(shown.contains("the lake cannot be asked"), "{shown}");
+        for wrong in ["nowhere else", "neither staged nor in the lake", "give up"] {
+            assert!(!shown.contains(wrong), "{wrong} is in {shown}");
+        }
+        for part in ["catalog.sqlite is gone", "the lake must be readable"] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+        assert_eq!(content(&dir), damaged);
+    }
+    for name in present.into_iter().chain(&["lake.json"]) {
+        fs::rename(away.join(name), data.join(name)).unwrap();
+    }
+    let (shown, _) = said(&run(&dir, &["journal", "repair", "--skip-damaged"]), 0);
+    assert!(shown.contains("seal 1 is in the lake"), "{shown}");
+    let (_, batches) = served(dir);
+    assert_eq!(batches, all_but([]));
+}
+
+/// Scenario: queries without a server, while requests are in the journal alone, while a seal is staged because the lake was
+/// away in the stop, and once everything is in the lake.
+/// Guarantees: one line on stderr counts what the query cannot see; it is not there when there is nothing to say.
+#[tokio::test]
+async fn a_query_tells_what_waits_for_a_server() {
+    let dir = journal(1 << 30, &[12]);
+    let start = |dir| {
+        ServerBuilder::again(dir)
+            .args(&["--seal-max-age", "1h", "--shutdown-grace", "2s"])
+            .start()
+    };
+    let note = |dir: &TempDir| said(&run(dir, &["query", "FROM otlp_logs"]), 0).1;
+    let server = start(dir);
+    crate::support::eventually("the publish", async || {
+        server.count("SELECT count(*) FROM otlp_logs") == i64::try_from(12 * ROWS).unwrap()
+    })
+    .await;
+    let dir = server.kill();
+    assert_eq!(
+        note(&dir),
+        "note: not in the lake yet: 18 requests in the journal; start otlake to bring that there\n"
+    );
+    let server = start(dir);
+    let away = LakeAway::take(&server.data_dir());
+    let (_, dir) = server.stop();
+    away.put_back();
+    assert_eq!(
+        note(&dir),
+        "note: not in the lake yet: 360 rows staged; start otlake to bring that there\n"
+    );
+    let (dir, batches) = served(dir);
+    assert_eq!(batches, all_but([]));
+    assert_eq!(note(&dir), "");
 }
 
 /// Scenario: both commands while a server runs, and on a folder without a journal.

@@ -8,9 +8,7 @@ use otlake::lake::{LakeReader, open_read_only};
 use otlake::proto::admin::{FlushRequest, SealsRequest, StatusRequest, StatusResponse};
 use tempfile::TempDir;
 use tonic::Code;
-use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::load::{Load, SEQ, Sent, logs};
 use crate::support::otlp::{kv, text};
@@ -20,22 +18,6 @@ use crate::support::{PATIENCE, Server, ServerBuilder, data_dir, eventually, lake
 async fn status(server: &Server) -> StatusResponse {
     let status = server.admin().await.status(StatusRequest {}).await;
     status.unwrap().into_inner()
-}
-
-/// What `grpc.health.v1` says of the server and of one of its services.
-async fn health(server: &Server) -> [ServingStatus; 2] {
-    let mut client = HealthClient::new(server.channel().await);
-    let mut told = [ServingStatus::Unknown; 2];
-    for (service, told) in ["", "opentelemetry.proto.collector.logs.v1.LogsService"]
-        .into_iter()
-        .zip(&mut told)
-    {
-        let request = HealthCheckRequest {
-            service: service.to_owned(),
-        };
-        *told = client.check(request).await.unwrap().into_inner().status();
-    }
-    told
 }
 
 /// How long the lake is away when outages have their full length.
@@ -60,9 +42,10 @@ async fn assert_degraded(server: &Server, load: &Load, outage: Duration) {
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("degraded"), "{}", answer.text());
     assert!(answer.text().contains("published"), "{}", answer.text());
+    assert_eq!(answer.text().lines().count(), 1, "{}", answer.text());
     assert_eq!(server.get("/healthz").await.status, 200);
     eventually("NOT_SERVING", async || {
-        health(server).await == [ServingStatus::NotServing; 2]
+        server.health().await == [ServingStatus::NotServing; 2]
     })
     .await;
 
@@ -103,7 +86,7 @@ async fn assert_recovered(server: &Server, load: Load) {
     assert_nothing_refused(&sent);
     sent.assert_exactly_once(&server.data_dir());
     eventually("SERVING", async || {
-        health(server).await == [ServingStatus::Serving; 2]
+        server.health().await == [ServingStatus::Serving; 2]
     })
     .await;
     let told = status(server).await;

@@ -24,6 +24,7 @@ mod journal;
 mod journal_cli;
 mod lake_down;
 mod limits;
+mod poisoned;
 mod protocols;
 mod readers;
 mod refusals;

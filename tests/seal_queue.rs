@@ -17,7 +17,7 @@ use otlake::proto::logs::v1::LogRecord;
 use otlake::proto::metrics::v1::metric::Data;
 use otlake::proto::metrics::v1::{Gauge, Metric, NumberDataPoint, Sum};
 use otlake::rows::{Rows, batch_bytes, compact};
-use otlake::seal::queue::{Seal, SealLimits, SealQueue, SealSequence};
+use otlake::seal::queue::{ROOM_CUT_PAUSE, Seal, SealLimits, SealQueue, SealSequence};
 use otlake::signal::{CutCause, SealId, Table};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -475,6 +475,29 @@ fn the_oldest_row_is_cut_at_its_age() {
     let seal = queue.next_seal().unwrap().unwrap();
     assert_eq!(seal.cause, CutCause::Age);
     assert!(pushed.elapsed() >= age);
+}
+
+/// Scenario: rows are refused for want of room again and again, with rows in the buffer and without.
+/// Guarantees: the buffer is cut once, named so; neither an empty one nor the few rows that came since are cut at once.
+#[test]
+fn a_cut_for_room_is_not_repeated_at_once() {
+    let dir = TempDir::new().unwrap();
+    let budget = Budget::new(1 << 20);
+    let age = ROOM_CUT_PAUSE / 4;
+    let queue = queue_in(&dir, u64::MAX, age);
+    let push = |number| {
+        let row = rows_of(&request(Kind::Metrics, number, 1), &budget);
+        queue.push(row, 0).unwrap();
+    };
+    queue.cut_for_room();
+    let causes = [1, 2].map(|number| {
+        push(number);
+        for _ in 0..3 {
+            queue.cut_for_room();
+        }
+        queue.next_seal().unwrap().unwrap().cause
+    });
+    assert_eq!(causes, [CutCause::Room, CutCause::Age]);
 }
 
 /// Scenario: the sealer waits for the first row while the queue is closed.

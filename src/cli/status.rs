@@ -85,8 +85,10 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
                 }
             ),
         ),
-        ("durability", durability(status)),
+        ("durability", status.durability.clone()),
     ];
+    facts.extend(journal(status).map(|text| ("journal", text)));
+    facts.push(("disk", disk(status)));
     if status.remembered_requests > 0 {
         let remembered = counted(status.remembered_requests, "request");
         let why = "whose answer may not have reached the client";
@@ -95,27 +97,29 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
     facts
 }
 
-/// When requests are answered, what that takes on disk, and how many syncs it has cost.
-fn durability(status: &StatusResponse) -> String {
-    let staged = status.tables.iter().map(|table| table.staged_bytes);
-    let on_disk = staged.fold(status.journal_bytes, u64::saturating_add);
-    let disk = format!("{} of {}", bytes(on_disk), bytes(status.disk_bytes_max));
-    let mut text = status.durability.clone();
-    // Without a journal there can be what is left of one, from a run that had it.
-    if text == Durability::Journal.name() || status.journal_segments > 0 {
-        let journal = bytes(status.journal_bytes);
-        let segments = counted(status.journal_segments, "segment");
-        text += &format!(", {journal} in {segments}, with");
-    } else {
-        text += ",";
+/// What the journal takes and what it has cost; `None` when there is none. Without `--durability` journal there can be
+/// what is left of one, from a run that had it.
+fn journal(status: &StatusResponse) -> Option<String> {
+    if status.durability != Durability::Journal.name() && status.journal_segments == 0 {
+        return None;
     }
-    text += &format!(" staged files {disk}");
+    let (size, segments) = (bytes(status.journal_bytes), status.journal_segments);
+    let mut text = format!("{size} in {}", counted(segments, "segment"));
     if status.journal_requests > 0 {
         let requests = counted(status.journal_requests, "request");
         let syncs = counted(status.journal_syncs, "sync");
-        text += &format!("; {requests} in {syncs}");
+        text += &format!("; {requests} written in {syncs}");
     }
-    text
+    Some(text)
+}
+
+/// What is used of `--journal-max-bytes`.
+fn disk(status: &StatusResponse) -> String {
+    let staged = status.tables.iter().map(|table| table.staged_bytes);
+    let staged = staged.fold(0, u64::saturating_add);
+    let used = bytes(status.journal_bytes.saturating_add(staged));
+    let (max, staged) = (bytes(status.disk_bytes_max), bytes(staged));
+    format!("{used} of {max} used, {staged} of it by staged files")
 }
 
 fn lake_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, String)> {
@@ -128,12 +132,13 @@ fn lake_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, St
             status.last_error
         )
     };
+    let runs = counted(status.maintenance_runs, "run");
     let maintenance = match status.maintenance_last_error.as_str() {
-        "" => format!("{} runs", count(status.maintenance_runs)),
-        error => format!(
-            "{} runs, the last failed: {error}",
-            count(status.maintenance_runs)
-        ),
+        "" => runs,
+        error => {
+            let when = ago(status.maintenance_last_error_unix_ms, now);
+            format!("{runs}, the last attempt failed {when}: {error}")
+        }
     };
     vec![
         ("catalog", status.catalog.clone()),
@@ -178,7 +183,7 @@ fn received(signals: &[SignalStatus]) -> String {
         "rows",
         "bytes",
         "refused requests",
-        "refused rows",
+        "records refused alone",
     ];
     header.extend(with_repeated.then_some("repeated requests"));
     columns(&header, &rows, 2)
@@ -201,7 +206,7 @@ fn refused(refusals: &[Refusal]) -> String {
         })
         .collect();
     columns(
-        &["signal", "protocol", "reason", "requests", "rows"],
+        &["signal", "protocol", "reason", "requests", "records alone"],
         &rows,
         3,
     )
@@ -269,6 +274,7 @@ fn as_json(status: &StatusResponse) -> Value {
         "last_error_at": table::utc_json(status.last_error_unix_ms),
         "maintenance_runs": status.maintenance_runs,
         "maintenance_last_error": text_or_null(&status.maintenance_last_error),
+        "maintenance_last_error_at": table::utc_json(status.maintenance_last_error_unix_ms),
         "signals": status.signals.iter().map(signal_json).collect::<Vec<_>>(),
         "refusals": status.refusals.iter().map(refusal_json).collect::<Vec<_>>(),
         "tables": status.tables.iter().map(table_json).collect::<Vec<_>>(),

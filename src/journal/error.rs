@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
+/// Room kept on the disk beside what the rows need to be staged: the start of a new segment, with all that can be
+/// remembered, has 2 MiB, and without it no old one can go.
+pub(super) const FREE_BYTES_MIN: u64 = 4 << 20;
+
 /// Why something was not journaled. All of it can be tried again later; none of it is the sender's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
@@ -21,6 +25,11 @@ pub enum JournalError {
         /// `--journal-max-bytes`.
         max: u64,
     },
+    /// The file system has no room but that in which what is acknowledged is staged.
+    #[error(
+        "the disk with the data folder has only the room left that is kept to stage what was acknowledged; make room, service goes on by itself"
+    )]
+    SpaceKept,
     /// The file system has no room.
     #[error("the disk with the data folder is full; make room, service goes on by itself")]
     NoSpace,
@@ -53,6 +62,26 @@ pub enum ScanError {
         "the journal is damaged: {0}; `otlake journal inspect` shows what it affects, `otlake journal repair` gives it up"
     )]
     Damaged(Damage),
+}
+
+impl JournalError {
+    /// Whether there is no room now: what makes room helps.
+    #[must_use]
+    pub fn is_want_of_room(&self) -> bool {
+        matches!(
+            self,
+            JournalError::Full { .. } | JournalError::SpaceKept | JournalError::NoSpace
+        )
+    }
+
+    /// The disk has `free_bytes`, and that is too little.
+    pub(super) fn no_space(free_bytes: u64) -> JournalError {
+        if free_bytes < FREE_BYTES_MIN {
+            JournalError::NoSpace
+        } else {
+            JournalError::SpaceKept
+        }
+    }
 }
 
 impl ScanError {

@@ -246,8 +246,10 @@ impl Journal {
         }
         if let Some(wanted) = waiting.space_wanted {
             let free = shared.disk.free_bytes(&shared.config.dir);
-            if free.is_ok_and(|free| free < wanted) {
-                return Some(JournalError::NoSpace);
+            if let Ok(free) = free
+                && free < wanted
+            {
+                return Some(JournalError::no_space(free));
             }
             waiting.space_wanted = None;
         }

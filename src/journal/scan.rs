@@ -91,7 +91,10 @@ pub fn scan(disk: &dyn Disk, dir: &Path) -> Result<Scan, ScanError> {
 }
 
 /// The segments' files in `dir`, oldest first; other files are not looked at.
-pub(super) fn segment_paths(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, ScanError> {
+///
+/// # Errors
+/// [`ScanError::Io`].
+pub fn segment_paths(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, ScanError> {
     let paths = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(ScanError::io(dir))?,

@@ -238,7 +238,8 @@ impl Store {
         Ok(())
     }
 
-    fn cut_to_length(&mut self) -> Result<(), JournalError> {
+    /// Takes away what the file has behind what is written; not durable before [`Store::sync`].
+    pub(super) fn cut_to_length(&mut self) -> Result<(), JournalError> {
         if let Some(active) = &mut self.active
             && active.end < active.file_bytes
         {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::digest::Digest;
-use super::error::JournalError;
+use super::error::{FREE_BYTES_MIN, JournalError};
 use super::frame::{Kind, frame_bytes};
 use super::handle::{Append, Deliver, Remembered, Shared, Waiting};
 use super::records::{Cut, CutRecord, Note};
@@ -18,10 +18,6 @@ use crate::signal::{Durability, SealId};
 
 /// Bytes written with one sync, one frame at least: bounds how long the first of a group waits for the last.
 const GROUP_BYTES_MAX: u64 = 16 << 20;
-
-/// Room kept on the disk beside what the rows need to be staged: the start of a new segment, with all that can be
-/// remembered, has 2 MiB, and without it no old one can go.
-const FREE_BYTES_MIN: u64 = 4 << 20;
 
 /// How long requests wait for others to share their sync with.
 const GATHER_MAX: Duration = Duration::from_micros(200);
@@ -377,7 +373,7 @@ impl Writer {
         match shared.disk.free_bytes(&shared.config.dir) {
             Ok(free) if free < wanted => {
                 shared.lock().space_wanted = Some(wanted);
-                Err(JournalError::NoSpace)
+                Err(JournalError::no_space(free))
             }
             // The write itself will tell.
             _ => Ok(()),
@@ -482,7 +478,12 @@ impl Writer {
         });
         if self.store.has_active() {
             let closed = self.write(&[NewFrame::empty(Kind::Close)]);
-            if let Err(error) = closed.and_then(|()| self.sync()) {
+            // What a spare has behind its end is of no use any more, and would look like something that was not synced.
+            let cut = closed.and_then(|()| {
+                let cut = self.store.cut_to_length();
+                cut.map_err(|error| self.failed(error))
+            });
+            if let Err(error) = cut.and_then(|()| self.sync()) {
                 tracing::warn!(%error, "the journal's end was not written; the next start reads it as after a crash");
                 return;
             }

@@ -90,7 +90,8 @@ pub enum LakeError {
     },
     /// The lake has a seal of this number with other rows.
     #[error(
-        "seal {seal} has {rows} rows, and the lake has {recorded} rows of another seal with its number: does another otlake run on a copy of this data folder? Stop that one; these rows stay staged"
+        "seal {} has {rows} rows, and the lake has {recorded} rows of another seal with its number: does another otlake run on a copy of this data folder? Stop that one; these rows stay staged",
+        .seal.0
     )]
     SealNumberTaken {
         /// The seal's number.

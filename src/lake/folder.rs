@@ -97,7 +97,9 @@ pub(super) fn check_data_folder(config: &LakeConfig) -> Result<(), LakeError> {
     Err(no_data_folder(config))
 }
 
-fn is_marked(config: &LakeConfig) -> bool {
+/// Whether the lake's folder is there and known as one: a lake was made with it.
+#[must_use]
+pub fn is_marked(config: &LakeConfig) -> bool {
     marker(config).is_file()
 }
 

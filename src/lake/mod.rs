@@ -41,6 +41,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use error::{Attempt, LakeError};
+pub use folder::is_marked;
 pub use maintain::MaintainStep;
 pub use publish::Lake;
 pub use publisher::Publisher;

@@ -187,7 +187,7 @@ impl Lake {
         connection: &Connection,
         id: SealId,
     ) -> Result<Option<TableRows>, LakeError> {
-        let action = || LakeError::duckdb(format!("look up seal {id}"));
+        let action = || LakeError::duckdb(format!("look up seal {}", id.0));
         // As literals, so that DuckLake can leave out files by their statistics.
         let sql = format!(
             "SELECT {} FROM {} WHERE writer_id = {} AND seal_id = {}",
@@ -317,5 +317,5 @@ fn is_same(seal: &StagedSeal, recorded: &TableRows) -> Result<(), LakeError> {
 fn run(connection: &Connection, sql: &str, id: SealId, action: &str) -> Result<(), LakeError> {
     connection
         .execute_batch(sql)
-        .map_err(LakeError::duckdb(format!("{action} seal {id}")))
+        .map_err(LakeError::duckdb(format!("{action} seal {}", id.0)))
 }

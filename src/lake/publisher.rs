@@ -172,6 +172,8 @@ impl Publisher {
         } else {
             self.lake.maintain_step()
         };
+        let trouble = step.as_ref().err().map(ToString::to_string);
+        self.ledger.maintenance_step(trouble.as_deref());
         match step {
             Ok(MaintainStep::Idle) => {
                 // Under load what is left can wait.
@@ -179,7 +181,7 @@ impl Publisher {
                 self.look_for_work = is_under_load;
                 if std::mem::take(&mut self.worked) {
                     self.count_files();
-                    self.ledger.maintained(Ok(()));
+                    self.ledger.maintained();
                 }
             }
             Ok(step) => {
@@ -189,7 +191,6 @@ impl Publisher {
             }
             Err(error) => {
                 tracing::warn!(%error, "maintaining the lake failed, it is tried again later");
-                self.ledger.maintained(Err(error.to_string()));
                 self.rest_until = Instant::now() + MAINTENANCE_REST;
             }
         }

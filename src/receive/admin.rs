@@ -172,6 +172,7 @@ impl AdminService {
             tables: self.tables(&seals),
             maintenance_runs: seals.maintenance_runs,
             maintenance_last_error: seals.maintenance_error.message.clone(),
+            maintenance_last_error_unix_ms: seals.maintenance_error.unix_ms,
             connections: u32::try_from(self.connections.load(Ordering::Relaxed))
                 .unwrap_or(u32::MAX),
             durability: journal.durability.name().to_owned(),

@@ -33,15 +33,21 @@ pub struct MemoryKeep {
 impl Keep for MemoryKeep {
     fn keep(&self, rows: Rows, receipt: Receipt) {
         let room = self.journal.check_room().map_err(Refusal::from);
+        if room.is_err() {
+            self.queue.cut_for_room();
+        }
         let pushed = room.and_then(|()| Ok(self.queue.push(rows, 0)?));
         receipt.finish(pushed.map(|_| ()));
     }
 }
 
 /// Keeps rows in the journal.
+#[derive(Clone)]
 pub struct JournalKeep {
     /// The journal.
     pub journal: Arc<Journal>,
+    /// What is in it and in no seal yet is cut when it has no room.
+    pub queue: Arc<SealQueue>,
     /// Answers wait for the commit, when there is something to watch.
     pub committed: Option<watch::Receiver<SealId>>,
 }
@@ -51,12 +57,14 @@ impl JournalKeep {
     #[must_use]
     pub fn new(
         journal: Arc<Journal>,
+        queue: Arc<SealQueue>,
         durability: Durability,
         committed: watch::Receiver<SealId>,
     ) -> JournalKeep {
         let waits = durability == Durability::Lake;
         JournalKeep {
             journal,
+            queue,
             committed: waits.then_some(committed),
         }
     }
@@ -64,42 +72,49 @@ impl JournalKeep {
 
 impl Keep for JournalKeep {
     fn keep(&self, rows: Rows, receipt: Receipt) {
-        let (journal, committed) = (Arc::clone(&self.journal), self.committed.clone());
+        let keep = self.clone();
         if rows.reservation.bytes() <= INLINE_ENCODE_BYTES_MAX {
-            append(&journal, rows, receipt, committed);
+            keep.append(rows, receipt);
         } else {
-            tokio::task::spawn_blocking(move || append(&journal, rows, receipt, committed));
+            tokio::task::spawn_blocking(move || keep.append(rows, receipt));
         }
     }
 }
 
-fn append(
-    journal: &Journal,
-    rows: Rows,
-    receipt: Receipt,
-    committed: Option<watch::Receiver<SealId>>,
-) {
-    let encoded = match batch::encode(&rows.batches, receipt.digest()) {
-        Ok(encoded) => encoded,
-        Err(error) => {
-            let message = format!("the rows cannot be written to the journal: {error}");
-            receipt.finish(Err(Refusal::new(Reason::Internal, message)));
-            return;
-        }
-    };
-    let runtime = Handle::current();
-    journal.append(Append {
-        rows,
-        encoded,
-        done: Box::new(move |outcome| match (outcome, committed) {
-            (Err(error), _) => receipt.finish(Err(error.into())),
-            (Ok(_), None) => receipt.finish(Ok(())),
-            (Ok(None), Some(_)) => receipt.finish(Err(JournalError::Closed.into())),
-            (Ok(Some(seal)), Some(committed)) => {
-                runtime.spawn(finish_with_commit(receipt, seal, committed));
+impl JournalKeep {
+    fn append(self, rows: Rows, receipt: Receipt) {
+        let encoded = match batch::encode(&rows.batches, receipt.digest()) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                let message = format!("the rows cannot be written to the journal: {error}");
+                receipt.finish(Err(Refusal::new(Reason::Internal, message)));
+                return;
             }
-        }),
-    });
+        };
+        let runtime = Handle::current();
+        let JournalKeep {
+            journal,
+            queue,
+            committed,
+        } = self;
+        journal.append(Append {
+            rows,
+            encoded,
+            done: Box::new(move |outcome| match (outcome, committed) {
+                (Err(error), _) => {
+                    if error.is_want_of_room() {
+                        queue.cut_for_room();
+                    }
+                    receipt.finish(Err(error.into()));
+                }
+                (Ok(_), None) => receipt.finish(Ok(())),
+                (Ok(None), Some(_)) => receipt.finish(Err(JournalError::Closed.into())),
+                (Ok(Some(seal)), Some(committed)) => {
+                    runtime.spawn(finish_with_commit(receipt, seal, committed));
+                }
+            }),
+        });
+    }
 }
 
 /// Answers once the seal is in the lake.

@@ -85,7 +85,7 @@ impl From<DecodeError> for Refusal {
 impl From<JournalError> for Refusal {
     fn from(error: JournalError) -> Refusal {
         match error {
-            JournalError::Full { .. } | JournalError::NoSpace => {
+            JournalError::Full { .. } | JournalError::SpaceKept | JournalError::NoSpace => {
                 Refusal::new(Reason::DiskFull, error.to_string())
             }
             // The server's log has the file and the system's words; they are not the client's business.

@@ -129,7 +129,7 @@ pub struct Snapshot {
     pub files: [LakeFiles; Table::ALL.len()],
     /// Completed maintenance runs.
     pub maintenance_runs: u64,
-    /// The last maintenance failure.
+    /// Why the last step of maintenance failed; empty when it did not.
     pub maintenance_error: LastError,
 }
 
@@ -202,6 +202,7 @@ impl Ledger {
 
     /// The buffer could not even be cut; its rows stay in memory.
     pub fn seal_failed(&self, error: &str) {
+        let error = &one_line(error);
         let mut inner = self.lock();
         inner.note(error);
         inner.stage_trouble = format!("rows cannot be sealed: {error}");
@@ -210,6 +211,7 @@ impl Ledger {
 
     /// Writing the seal's files failed; it stays in memory and is tried again.
     pub fn stage_failed(&self, id: SealId, error: &str) {
+        let error = &one_line(error);
         let mut inner = self.lock();
         inner.fail(id, error);
         inner.stage_trouble = format!("rows cannot be staged: {error}");
@@ -256,6 +258,7 @@ impl Ledger {
 
     /// An attempt to publish the seal failed; it is tried again.
     pub fn publish_failed(&self, id: SealId, error: &str) {
+        let error = &one_line(error);
         let mut inner = self.lock();
         inner.fail(id, error);
         if let Some(record) = inner.find(id) {
@@ -293,18 +296,20 @@ impl Ledger {
         self.committed.send_replace(seal.id);
     }
 
-    /// A maintenance run ended.
-    pub fn maintained(&self, outcome: Result<(), String>) {
-        let mut inner = self.lock();
-        match outcome {
-            Ok(()) => inner.snapshot.maintenance_runs += 1,
-            Err(message) => {
-                inner.snapshot.maintenance_error = LastError {
-                    message,
-                    unix_ms: unix_ms(),
-                }
-            }
-        }
+    /// A maintenance run ended, after all its steps.
+    pub fn maintained(&self) {
+        self.lock().snapshot.maintenance_runs += 1;
+    }
+
+    /// A step of maintenance ended: one that succeeds takes back what was said of an earlier failure.
+    pub fn maintenance_step(&self, trouble: Option<&str>) {
+        self.lock().snapshot.maintenance_error = match trouble {
+            None => LastError::default(),
+            Some(error) => LastError {
+                message: one_line(error),
+                unix_ms: unix_ms(),
+            },
+        };
     }
 
     /// The lake's live files were counted.
@@ -410,6 +415,14 @@ impl Inner {
     }
 }
 
+/// An error as one line: DuckDB's have several, with empty ones between, and marks below a place in the SQL.
+#[must_use]
+pub fn one_line(error: &str) -> String {
+    let is_mark = |line: &&str| line.chars().all(|c| c == '^' || c.is_whitespace());
+    let lines = error.lines().filter(|line| !is_mark(line)).map(str::trim);
+    lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ")
+}
+
 /// The wall clock, Unix milliseconds.
 #[must_use]
 pub fn unix_ms() -> i64 {
@@ -417,4 +430,37 @@ pub fn unix_ms() -> i64 {
     elapsed.map_or(0, |elapsed| {
         i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a publish fails with an error of DuckDB, which has several lines.
+    /// Guarantees: one line tells it wherever it is shown, with all its words.
+    #[test]
+    fn errors_are_told_in_one_line() {
+        let ledger = Ledger::new();
+        let error = "cannot commit seal 7: Failed to commit:\nIO Error: no space\n\nLINE 1: COMMIT\n        ^\n";
+        ledger.publish_failed(SealId(7), error);
+        let told = "cannot commit seal 7: Failed to commit: IO Error: no space; LINE 1: COMMIT";
+        let snapshot = ledger.snapshot();
+        assert_eq!(snapshot.last_error.message, told);
+        let degraded = format!("rows cannot be published to the lake: {told}");
+        assert_eq!(snapshot.degraded, degraded);
+    }
+
+    /// Scenario: maintenance fails, and then a step of it succeeds.
+    /// Guarantees: the failure is told with its time, and not any more once it is over.
+    #[test]
+    fn a_failure_of_maintenance_is_over_with_the_next_step() {
+        let ledger = Ledger::new();
+        ledger.maintenance_step(Some("the lake's folder\nis gone"));
+        let told = ledger.snapshot().maintenance_error;
+        assert_eq!(told.message, "the lake's folder; is gone");
+        assert!(told.unix_ms > 0);
+        ledger.maintenance_step(None);
+        let told = ledger.snapshot().maintenance_error;
+        assert_eq!((&*told.message, told.unix_ms), ("", 0));
+    }
 }

@@ -1,7 +1,7 @@
 //! Seal: from decoded rows to Parquet on disk.
 //!
 //! ```text
-//! push -> open buffer -> cut (size, age, flush, stop), journaled -> stage (Parquet, synced) -> publish queue
+//! push -> open buffer -> cut (size, age, flush, room, stop), journaled -> stage (Parquet, synced) -> publish queue
 //! ```
 //!
 //! - A request's rows are in one seal, whole: they are pushed under one lock.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
 
@@ -13,6 +13,9 @@ use crate::disk::Disk;
 use crate::memory::Reservation;
 use crate::rows::{Rows, batch_bytes};
 use crate::signal::{CutCause, SealId, Table};
+
+/// Cuts for want of room are this far apart at least.
+pub const ROOM_CUT_PAUSE: Duration = Duration::from_secs(1);
 
 /// When the open buffer is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,8 @@ struct State {
     /// Rows in the buffer that are in memory alone.
     unjournaled_rows: u64,
     wanted: Option<CutCause>,
+    /// When a cut was last asked for want of room.
+    room_wanted: Option<Instant>,
     closed: bool,
 }
 
@@ -109,6 +114,7 @@ impl SealQueue {
                 journaled_through: 0,
                 unjournaled_rows: 0,
                 wanted: None,
+                room_wanted: None,
                 closed: false,
             }),
             changed: Condvar::new(),
@@ -154,6 +160,22 @@ impl SealQueue {
             .map(|amount| amount.rows)
             .sum();
         (state.next, rows)
+    }
+
+    /// Asks for a cut because rows were refused for want of room: in the lake those of the buffer need none in the journal.
+    /// Without rows there is nothing to cut, and cuts are not asked for more often than each [`ROOM_CUT_PAUSE`]: while
+    /// the lake is away they make no room, and small requests may still fit between large ones that do not.
+    pub fn cut_for_room(&self) {
+        let mut state = self.lock();
+        let is_too_soon = state
+            .room_wanted
+            .is_some_and(|last| last.elapsed() < ROOM_CUT_PAUSE);
+        if state.buffer.opened().is_none() || state.wanted.is_some() || is_too_soon {
+            return;
+        }
+        state.room_wanted = Some(Instant::now());
+        state.wanted = Some(CutCause::Room);
+        self.changed.notify_one();
     }
 
     /// Refuses rows from now on; what is buffered is cut as the last seal.

@@ -50,6 +50,55 @@ fn a_full_disk_refuses_until_there_is_room() {
     assert_eq!(found(&disk, &mended(&disk)), batches(1..=2));
 }
 
+/// Scenario: the disk has room for a request, but then not for staging what is in the journal; and then hardly any.
+/// Guarantees: it is refused, and told which of the two it is.
+#[test]
+fn room_for_staging_is_kept() {
+    let disk = disk();
+    let alone = Alone::start(&disk, &Settings::default(), 0).unwrap();
+    alone.send(&[(1, 1)]).remove(0).unwrap();
+    for (free, error) in [
+        ((4 << 20) + 1000, JournalError::SpaceKept),
+        (4 << 19, JournalError::NoSpace),
+    ] {
+        disk.claim_free(free);
+        assert_eq!(alone.send(&[(2, 60)])[0], Err(error.clone()));
+        assert_eq!(alone.journal.trouble(), Some(error));
+    }
+    disk.claim_free(1 << 40);
+    alone.send(&[(2, 2)]).remove(0).unwrap();
+    assert_eq!(alone.journal.trouble(), None);
+}
+
+/// Scenario: the last segment is written over a longer spare when the server stops in order.
+/// Guarantees: what the spare had behind is gone: the journal ends with its end.
+#[test]
+fn an_orderly_end_leaves_nothing_of_a_spare() {
+    let disk = disk();
+    let alone = Alone::start(&disk, &settings(12_000), 0).unwrap();
+    alone.send(&[(1, 90)]);
+    alone.send(&[(2, 90)]);
+    alone.send(&[(3, 90)]);
+    let has_spare = || {
+        let paths = disk.shared().list(&journal_dir()).unwrap();
+        let mut names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+        names.any(|name| name.starts_with("spare-"))
+    };
+    alone.cut(cut_record(1, 3)).unwrap();
+    alone.publish(1);
+    assert!(has_spare());
+    let mut number = 4;
+    while has_spare() {
+        assert!(number < 50, "the spares are not used");
+        alone.send(&[(number, 1)]);
+        number += 1;
+    }
+    alone.journal.finish();
+    let found = scan(&disk, &journal_dir()).unwrap();
+    assert_eq!(found.torn, None);
+    assert_eq!(found.last_sequence, u64::from(number - 1));
+}
+
 /// Scenario: a group of requests is written in part when the disk runs full, which it did not say before; then there is
 /// room; then the power is lost.
 /// Guarantees: the group is refused whole and leaves nothing behind; what comes next is there.

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use super::ServerBuilder;
+use super::preload::compile;
 
 /// The clock: a library that the server is started with, and the file that it takes the difference from.
 pub struct FakeClock {
@@ -23,22 +23,9 @@ impl FakeClock {
     /// # Errors
     /// Why this machine cannot have one.
     pub fn new() -> Result<FakeClock, String> {
-        if !cfg!(target_os = "linux") {
-            return Err("LD_PRELOAD works on Linux only".to_owned());
-        }
         let dir = TempDir::new().unwrap();
-        let (library, offset_path) = (dir.path().join("fake_clock.so"), dir.path().join("offset"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_clock.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .args([&library, &source])
-            .output()
-            .map_err(|error| format!("cc: {error}"))?;
-        assert!(
-            compiled.status.success(),
-            "{}",
-            String::from_utf8_lossy(&compiled.stderr)
-        );
+        let library = compile("fake_clock", dir.path())?;
+        let offset_path = dir.path().join("offset");
         let offset = File::create(&offset_path).unwrap();
         let clock = FakeClock {
             library,

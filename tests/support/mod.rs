@@ -2,6 +2,7 @@
 
 pub mod arbitrary;
 pub mod crash_load;
+pub mod failing_sync;
 pub mod fake_clock;
 pub mod faulty_disk;
 pub mod faulty_file;
@@ -10,6 +11,7 @@ pub mod journal_input;
 pub mod load;
 pub mod otlp;
 pub mod outage;
+pub mod preload;
 pub mod raw;
 pub mod sample;
 pub mod telemetry;

@@ -14,6 +14,9 @@ use otlake::proto::admin::admin_client::AdminClient;
 use otlake::proto::admin::{StatusRequest, StatusResponse};
 use prost::Message as _;
 use tonic::Status;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use super::{Answer, Server};
@@ -173,6 +176,22 @@ impl Server {
     /// What `otlake status` shows.
     pub async fn status(&self) -> StatusResponse {
         self.status_with(None).await
+    }
+
+    /// What `grpc.health.v1` says of the server and of one of its services.
+    pub async fn health(&self) -> [ServingStatus; 2] {
+        let mut client = HealthClient::new(self.channel().await);
+        let mut told = [ServingStatus::Unknown; 2];
+        for (service, told) in ["", "opentelemetry.proto.collector.logs.v1.LogsService"]
+            .into_iter()
+            .zip(&mut told)
+        {
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            *told = client.check(request).await.unwrap().into_inner().status();
+        }
+        told
     }
 
     /// What `otlake status` shows, of a server that may want a token.

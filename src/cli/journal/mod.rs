@@ -66,7 +66,7 @@ fn run_repair(args: &JournalRepairArgs) -> anyhow::Result<ExitCode> {
     }
     if let Some(trouble) = &found.seals.trouble {
         bail!(
-            "{trouble}; a repair has to know which seals are in the lake, or it would store their rows again"
+            "{trouble}; the lake must be readable: a repair has to know which seals are in it, or their rows would be stored again; nothing was changed"
         );
     }
     if !args.skip_damaged {
@@ -114,6 +114,12 @@ fn look(data_dir: &Path) -> anyhow::Result<Found> {
 
 /// What to do about damage.
 fn ways_on(found: &Found, data_dir: &Path) -> String {
+    if let Some(trouble) = &found.seals.trouble {
+        return format!(
+            "Which rows are in the lake, and so lost or not, cannot be told: {trouble}.\n\
+             Restore the damaged files from a copy; or make the lake readable and look again"
+        );
+    }
     format!(
         "Restore the damaged files from a copy; or keep everything else and give up {}:\n  {} journal repair --skip-damaged{}",
         text::given_up(found),

@@ -11,7 +11,8 @@ use crate::data_dir;
 use crate::disk::{Disk as _, RealDisk};
 use crate::journal::CutRecord;
 use crate::journal::inspect::Inspection;
-use crate::lake::{LakeError, open_read_only};
+use crate::lake::{LakeConfig, LakeError, is_marked, open_read_only};
+use crate::seal::ledger::one_line;
 use crate::seal::staged::StagedSeal;
 use crate::server_file::LakeFile;
 use crate::signal::{CutCause, SealId};
@@ -53,7 +54,7 @@ impl Seals {
         let mut seals = Seals::default();
         seals.find_staged(&data_dir.join("staged"))?;
         if let Err(error) = seals.find_published(data_dir, inspection) {
-            seals.trouble = Some(format!("{error:#}"));
+            seals.trouble = Some(one_line(&format!("{error:#}")));
         }
         Ok(seals)
     }
@@ -110,10 +111,15 @@ impl Seals {
             Some(file) => file.complete(LakeArgs::default(), data_dir),
             None => LakeArgs::default(),
         };
-        let lake = match open_read_only(&args.resolve(data_dir)?) {
-            Err(LakeError::NoLake { .. }) => return Ok(()),
-            opened => opened.context("cannot read the lake")?,
+        let config = args.resolve(data_dir)?;
+        let opened = match open_read_only(&config) {
+            Err(LakeError::NoLake { .. }) if !may_have_published(data_dir, &config)? => {
+                return Ok(());
+            }
+            Err(LakeError::NoLake { catalog }) => Err(LakeError::NoCatalog { catalog }),
+            opened => opened,
         };
+        let lake = opened.context("cannot read the lake")?;
         // Those of the journal's cuts, and those whose cut may be lost.
         let first = inspection.cuts.iter().map(|cut| cut.seal.0).min();
         let created = inspection.created_unix_ms().unwrap_or(0);
@@ -145,4 +151,12 @@ impl Seals {
         self.cuts.extend(cuts);
         Ok(())
     }
+}
+
+/// Whether a lake that is not there may have been there before: a server of this folder was ready once and wrote down
+/// where its lake is, or numbered a seal, or the lake's folder says so itself.
+fn may_have_published(data_dir: &Path, config: &LakeConfig) -> io::Result<bool> {
+    Ok(LakeFile::is_there(data_dir)?
+        || data_dir::seal_sequence(data_dir).try_exists()?
+        || is_marked(config))
 }

@@ -230,6 +230,11 @@ fn missing(found: &Found, place: &Place) -> Vec<String> {
                 .entry(found.seals.place(seal))
                 .or_default()
                 .push(seal),
+            None if found.seals.trouble.is_some() => {
+                lines.push(
+                    "no cut of a seal with this is known, and the lake cannot be asked".to_owned(),
+                );
+            }
             None => lines.push("no seal had this yet: it is nowhere else".to_owned()),
         }
     }

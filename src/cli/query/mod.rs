@@ -14,8 +14,10 @@ mod table;
 mod tests;
 mod time;
 mod value;
+mod waiting;
 
 use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,7 @@ use super::table as layout;
 use crate::config::Secret;
 use crate::lake::{self, LakeConfig};
 use crate::proto::admin::StatusRequest;
-use crate::server_file::LakeFile;
+use crate::server_file::{LakeFile, ServerFile};
 use rows::{QueryError, Rows};
 
 /// How long the server may take to commit before the query goes on with what is in the lake.
@@ -49,7 +51,10 @@ pub(super) async fn run(args: QueryArgs) -> anyhow::Result<ExitCode> {
     if !args.no_flush {
         flush_running_server(&args).await?;
     }
-    tokio::task::spawn_blocking(move || query(&lake, &sql, args.format)).await?
+    // A running server brings what it has into the lake; another catalog is not this folder's.
+    let is_stopped = args.client.endpoint.is_none() && ServerFile::running(&data_dir).is_none();
+    let left_in = (is_stopped && args.lake.catalog.is_none()).then_some(data_dir);
+    tokio::task::spawn_blocking(move || query(&lake, &sql, args.format, left_in.as_deref())).await?
 }
 
 /// The SQL from the command line, or all of standard input.
@@ -100,8 +105,17 @@ async fn try_flush(target: &Target, token: Option<&Secret>) -> anyhow::Result<()
     flush(target, token, FLUSH_TIMEOUT).await.map(drop)
 }
 
-fn query(lake: &LakeConfig, sql: &str, format: OutputFormat) -> anyhow::Result<ExitCode> {
+/// `left_in` is a data folder without a server, of whose rows some may not be in the lake.
+fn query(
+    lake: &LakeConfig,
+    sql: &str,
+    format: OutputFormat,
+    left_in: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
     let connection = lake::open_read_only(lake)?;
+    if let Some(note) = left_in.and_then(|data_dir| waiting::note(data_dir, &connection)) {
+        eprintln!("{note}");
+    }
     match print(&connection, sql, format) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(QueryError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -68,7 +68,9 @@ otlake 0.1.0: ready
   token        not required
   connections  2
   memory       1.5 KiB of 512.0 MiB reserved, oldest row 1s
-  durability   journal, 1.5 MiB in 2 segments, with staged files 1.5 MiB of 8.0 GiB; 1,000 requests in 120 syncs
+  durability   journal
+  journal      1.5 MiB in 2 segments; 1,000 requests written in 120 syncs
+  disk         1.5 MiB of 8.0 GiB used, 0 B of it by staged files
 
 Lake
   catalog      sqlite:/d/catalog.sqlite
@@ -80,12 +82,12 @@ Lake
   maintenance  3 runs
 
 Received since the start
-  signal  protocol  requests       rows    bytes  refused requests  refused rows
-  logs    grpc            12  1,234,567  3.0 MiB                 0             2
+  signal  protocol  requests       rows    bytes  refused requests  records refused alone
+  logs    grpc            12  1,234,567  3.0 MiB                 0                      2
 
 Refused since the start
-  signal  protocol  reason       requests  rows
-  logs    grpc      bad_span_id         0     2
+  signal  protocol  reason       requests  records alone
+  logs    grpc      bad_span_id         0              2
 
 Tables
   table      buffered  bytes  staged  bytes  committed     bytes  files     bytes
@@ -101,19 +103,23 @@ fn the_text_has_all_sections() {
 }
 
 /// Scenario: a server whose lake cannot be written.
-/// Guarantees: the first line says so, and the last error and its age are shown.
+/// Guarantees: the first line says so, and the last error and its age are shown, that of maintenance too.
 #[test]
 fn trouble_is_in_the_first_line() {
     let status = StatusResponse {
         degraded: "rows are not reaching the lake".to_owned(),
         last_error: "disk full".to_owned(),
         last_error_unix_ms: 1_767_225_695_000,
+        maintenance_runs: 1,
+        maintenance_last_error: "no folder".to_owned(),
+        maintenance_last_error_unix_ms: 1_767_225_692_000,
         refusals: Vec::new(),
         ..example()
     };
     let text = as_text(&status, UNIX_EPOCH + Duration::from_secs(1_767_225_700));
     assert!(text.starts_with("otlake 0.1.0: degraded, rows are not reaching the lake\n"));
     assert!(text.contains("last error   5s ago: disk full\n"));
+    assert!(text.contains("maintenance  1 run, the last attempt failed 8s ago: no folder\n"));
     assert!(text.contains("Refused since the start\n  nothing\n"));
 }
 
@@ -129,16 +135,13 @@ fn without_a_journal_none_is_shown() {
         ..example()
     };
     status.tables[0].staged_bytes = 3 << 20;
-    assert_eq!(
-        durability(&status),
-        "memory, staged files 3.0 MiB of 8.0 GiB"
-    );
+    assert_eq!(journal(&status), None);
+    let used = |used| format!("{used} of 8.0 GiB used, 3.0 MiB of it by staged files");
+    assert_eq!(disk(&status), used("3.0 MiB"));
     status.journal_bytes = 1 << 20;
     status.journal_segments = 1;
-    assert_eq!(
-        durability(&status),
-        "memory, 1.0 MiB in 1 segment, with staged files 4.0 MiB of 8.0 GiB"
-    );
+    assert_eq!(journal(&status).unwrap(), "1.0 MiB in 1 segment");
+    assert_eq!(disk(&status), used("4.0 MiB"));
 }
 
 /// Scenario: requests are remembered, and some have been repeated.
@@ -155,8 +158,8 @@ fn repeated_requests_are_shown_when_there_are_any() {
     let text = as_text(&status, now);
     for part in [
         "  remembered   1 request whose answer may not have reached the client\n",
-        "  refused rows  repeated requests\n",
-        "             2              1,234\n",
+        "  records refused alone  repeated requests\n",
+        "                      2              1,234\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
