@@ -10,6 +10,7 @@
 //! | one record breaks a value rule | it is counted in [`Rows::rejections`], the others are kept |
 
 pub mod json;
+pub mod otap;
 pub mod protobuf;
 
 use crate::memory::{MemoryError, Reservation};

@@ -9,7 +9,7 @@ mod logs;
 mod metrics;
 mod traces;
 mod value;
-mod wire;
+pub(super) mod wire;
 
 use wire::Fields;
 

@@ -11,7 +11,7 @@ const GROUP_DEPTH_MAX: usize = 100;
 
 /// A field's value as the wire has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(in crate::decode) enum Value<'a> {
     /// Wire type 0.
     Varint(u64),
     /// Wire type 1.
@@ -26,11 +26,11 @@ pub(super) enum Value<'a> {
 
 /// The fields of one message, in wire order.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields<'a> {
+pub(in crate::decode) struct Fields<'a> {
     rest: &'a [u8],
 }
 
-pub(super) fn malformed<T>(what: impl Into<String>) -> Result<T, DecodeError> {
+pub(in crate::decode) fn malformed<T>(what: impl Into<String>) -> Result<T, DecodeError> {
     Err(DecodeError::Malformed(what.into()))
 }
 
@@ -39,13 +39,13 @@ fn truncated<T>() -> Result<T, DecodeError> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(message: &'a [u8]) -> Fields<'a> {
+    pub(in crate::decode) fn new(message: &'a [u8]) -> Fields<'a> {
         Fields { rest: message }
     }
 
     /// The next field's number and value; `None` at the message's end.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
+    pub(in crate::decode) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -1,0 +1,156 @@
+//! Joins: which rows of a table of children belong to which row of their parents' table.
+
+use super::columns::Columns;
+use super::malformed;
+use crate::decode::DecodeError;
+
+/// Marks of an [`Index`] beside row numbers, which stay below 2^30.
+const NOBODY: u32 = u32::MAX;
+const SEVERAL: u32 = u32::MAX - 1;
+
+/// Ids up to this one are looked up in a list with a place for each, however few rows there are: all 16-bit ids are.
+const DIRECT_ID_MAX: usize = u16::MAX as usize;
+
+/// Finds the row that an id names.
+#[derive(Debug)]
+pub(super) struct Index {
+    rows: usize,
+    lookup: Lookup,
+    /// Whether there may be children of parents that have no row.
+    is_partial: bool,
+}
+
+#[derive(Debug)]
+enum Lookup {
+    /// The row of each id.
+    Direct(Vec<u32>),
+    /// Ids with their rows, ascending.
+    Sorted(Vec<(u32, u32)>),
+}
+
+impl Index {
+    /// An index over the ids of a table's rows. A null id names no row.
+    pub(super) fn new(ids: &[Option<u32>]) -> Index {
+        let rows = (0..).zip(ids).filter_map(|(row, id)| Some(((*id)?, row)));
+        let id_max = ids.iter().flatten().max().map_or(0, |id| *id as usize);
+        let lookup = if id_max <= DIRECT_ID_MAX.max(ids.len().saturating_mul(4)) {
+            let mut direct = vec![NOBODY; id_max + 1];
+            for (id, row) in rows {
+                if let Some(slot) = direct.get_mut(id as usize) {
+                    *slot = if *slot == NOBODY { row } else { SEVERAL };
+                }
+            }
+            Lookup::Direct(direct)
+        } else {
+            let mut sorted = rows.collect::<Vec<(u32, u32)>>();
+            sorted.sort_unstable();
+            Lookup::Sorted(sorted)
+        };
+        Index {
+            rows: ids.len(),
+            lookup,
+            is_partial: false,
+        }
+    }
+
+    /// The index, of parents that are known by their records only, as resources and scopes are. Producers (Rust's) write the
+    /// attributes of those without a record too, which make no row over OTLP either. But where no record names any, it is the
+    /// ids that are missing.
+    pub(super) fn partial(self) -> Index {
+        Index {
+            is_partial: self.rows > 0,
+            ..self
+        }
+    }
+
+    /// The row of an id: [`NOBODY`] and [`SEVERAL`] where there is not exactly one.
+    fn find(&self, id: u32) -> u32 {
+        match &self.lookup {
+            Lookup::Direct(direct) => direct.get(id as usize).copied().unwrap_or(NOBODY),
+            Lookup::Sorted(sorted) => {
+                let start = sorted.partition_point(|(other, _)| *other < id);
+                let mut found = sorted.iter().skip(start).take_while(|(of, _)| *of == id);
+                match (found.next(), found.next()) {
+                    (None, _) => NOBODY,
+                    (Some((_, row)), None) => *row,
+                    _ => SEVERAL,
+                }
+            }
+        }
+    }
+}
+
+/// The rows of a table of children, by the row of their parent, else in their own order.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// Where in `rows` each parent's children begin, and the end of the last.
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl Groups {
+    /// Groups children by the parents that their ids name: a counting sort.
+    ///
+    /// # Errors
+    /// [`DecodeError::Malformed`] when a child's parent does not exist, but for [`Index::partial`], or is one of several with
+    /// that id: to drop the child, or to guess, would lose data without a word.
+    pub(super) fn new(
+        columns: &Columns<'_>,
+        mut parents: Vec<u32>,
+        index: &Index,
+    ) -> Result<Groups, DecodeError> {
+        if parents.is_empty() {
+            return Ok(Groups {
+                starts: Vec::new(),
+                rows: Vec::new(),
+            });
+        }
+        let mut starts = vec![0u32; index.rows + 1];
+        for (row, parent) in parents.iter_mut().enumerate() {
+            let found = index.find(*parent);
+            // Counted one further on, so that the sums below are starts.
+            match starts.get_mut(found as usize + 1) {
+                Some(count) if found < SEVERAL => *count += 1,
+                _ if found == NOBODY && index.is_partial => {}
+                _ => return orphan(columns, row, *parent, found),
+            }
+            *parent = found;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let mut next = starts.clone();
+        let mut rows = vec![0u32; parents.len()];
+        for (row, parent) in (0u32..).zip(parents) {
+            if let Some(next) = next.get_mut(parent as usize) {
+                if let Some(place) = rows.get_mut(*next as usize) {
+                    *place = row;
+                }
+                *next += 1;
+            }
+        }
+        Ok(Groups { starts, rows })
+    }
+
+    /// The rows of a parent's children.
+    #[inline]
+    pub(super) fn of(&self, parent: usize) -> &[u32] {
+        match (self.starts.get(parent), self.starts.get(parent + 1)) {
+            (Some(start), Some(end)) => self
+                .rows
+                .get(*start as usize..*end as usize)
+                .unwrap_or_default(),
+            _ => &[],
+        }
+    }
+}
+
+fn orphan<T>(columns: &Columns<'_>, row: usize, parent: u32, found: u32) -> Result<T, DecodeError> {
+    let table = columns.table();
+    malformed(match found {
+        SEVERAL => format!("row {row} of {table} has parent {parent}, which several rows are"),
+        _ => format!("row {row} of {table} has parent {parent}, which does not exist"),
+    })
+}

@@ -1,0 +1,186 @@
+//! `AnyValue`: the columns of an attribute table's values, or of a log's body, and their text.
+//!
+//! A dictionary's value is formatted the first time a row has it; every further row copies the text.
+
+use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
+
+use super::arrays::{Blobs, Numbers, Switches, Texts};
+use super::cbor;
+use super::columns::Columns;
+use super::ids::same_double;
+use super::malformed;
+use crate::decode::DecodeError;
+use crate::rows::JsonText;
+
+/// What the column `type` says a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Empty,
+    Text,
+    Int,
+    Double,
+    Bool,
+    Map,
+    List,
+    Bytes,
+}
+
+/// The value columns.
+#[derive(Debug)]
+pub(super) struct Values<'a> {
+    columns: Columns<'a>,
+    kinds: Numbers<'a, UInt8Type>,
+    texts: Texts<'a>,
+    ints: Numbers<'a, Int64Type>,
+    doubles: Numbers<'a, Float64Type>,
+    bools: Switches<'a>,
+    bytes: Blobs<'a>,
+    trees: Blobs<'a>,
+    formatted_texts: Formatted,
+    formatted_bytes: Formatted,
+    formatted_trees: Formatted,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn new(columns: &Columns<'a>) -> Result<Values<'a>, DecodeError> {
+        Ok(Values {
+            columns: *columns,
+            kinds: columns.numbers("type")?,
+            texts: columns.texts("str")?,
+            ints: columns.numbers("int")?,
+            doubles: columns.numbers("double")?,
+            bools: columns.switches("bool")?,
+            bytes: columns.blobs("bytes")?,
+            trees: columns.blobs("ser")?,
+            formatted_texts: Formatted::default(),
+            formatted_bytes: Formatted::default(),
+            formatted_trees: Formatted::default(),
+        })
+    }
+
+    /// What a row's value is.
+    pub(super) fn kind(&self, row: usize) -> Result<Kind, DecodeError> {
+        Ok(match self.kinds.or_zero(row) {
+            0 => Kind::Empty,
+            1 => Kind::Text,
+            2 => Kind::Int,
+            3 => Kind::Double,
+            4 => Kind::Bool,
+            5 => Kind::Map,
+            6 => Kind::List,
+            7 => Kind::Bytes,
+            other => {
+                let name = self.columns.name("type");
+                return malformed(format!("{name} is {other} in row {row}, limit 7"));
+            }
+        })
+    }
+
+    /// The text of a row whose value is one, as it is.
+    pub(super) fn text(&self, row: usize) -> Result<Option<&'a str>, DecodeError> {
+        Ok(match self.kind(row)? {
+            Kind::Text => Some(self.texts.or_default(row)),
+            _ => None,
+        })
+    }
+
+    /// Writes a row's value as JSON; an empty one as null. A value column's null is the default of its type.
+    pub(super) fn write(&mut self, json: &mut JsonText, row: usize) -> Result<(), DecodeError> {
+        match self.kind(row)? {
+            Kind::Empty => json.null(),
+            Kind::Int => json.int(self.ints.or_zero(row)),
+            Kind::Double => json.double(self.doubles.or_zero(row)),
+            Kind::Bool => json.bool(self.bools.or_default(row)),
+            Kind::Text => {
+                let shared = self.texts.shared().zip(self.texts.place(row));
+                let text = self.texts.or_default(row);
+                self.formatted_texts.write(json, shared, |json| {
+                    json.string(text);
+                    Ok(())
+                })?;
+            }
+            Kind::Bytes => {
+                let shared = self.bytes.shared().zip(self.bytes.place(row));
+                let bytes = self.bytes.or_default(row);
+                self.formatted_bytes.write(json, shared, |json| {
+                    json.bytes(bytes);
+                    Ok(())
+                })?;
+            }
+            kind @ (Kind::Map | Kind::List) => {
+                let shared = self.trees.shared().zip(self.trees.place(row));
+                match self.trees.get(row) {
+                    Some(tree) => self
+                        .formatted_trees
+                        .write(json, shared, |json| cbor::write(json, tree))?,
+                    None => json.raw(if kind == Kind::Map { "{}" } else { "[]" }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row's value is the same as the one before it, as quasi-delta encoding asks: the same kind, and the same
+    /// value of it. Empty, map, list and null never are, but for what [`super::ids::Parents::explicit`] says of bytes.
+    pub(super) fn same_as_before(&self, row: usize, explicit: bool) -> bool {
+        let before = row - 1;
+        let (kind, kind_before) = (self.kinds.get(row), self.kinds.get(before));
+        if kind != kind_before {
+            return false;
+        }
+        match kind {
+            Some(1) => self.texts.place(row).is_some() && self.texts.same(row, before),
+            Some(2) => {
+                let int = self.ints.get(row);
+                int.is_some() && int == self.ints.get(before)
+            }
+            Some(3) => {
+                self.doubles.get(row).is_some()
+                    && same_double(&self.doubles, (row, before), explicit)
+            }
+            Some(4) => {
+                let bool = self.bools.get(row);
+                bool.is_some() && bool == self.bools.get(before)
+            }
+            Some(7) if explicit => self.bytes.place(row).is_some() && self.bytes.same(row, before),
+            Some(7) => self.bytes.or_default(row) == self.bytes.or_default(before),
+            _ => false,
+        }
+    }
+}
+
+/// The JSON text of a dictionary's values, as far as rows had them.
+#[derive(Debug, Default)]
+struct Formatted {
+    text: JsonText,
+    /// Start and end in `text` by place in the dictionary; an empty range is one not formatted yet.
+    ranges: Vec<[usize; 2]>,
+}
+
+impl Formatted {
+    /// Writes the value that `format` writes; `shared` is the size of the dictionary it is from and its place there.
+    fn write(
+        &mut self,
+        json: &mut JsonText,
+        shared: Option<(usize, usize)>,
+        format: impl FnOnce(&mut JsonText) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        let Some((size, place)) = shared else {
+            return format(json);
+        };
+        if self.ranges.is_empty() {
+            self.ranges = vec![[0, 0]; size];
+        }
+        let Some(range) = self.ranges.get_mut(place) else {
+            return format(json);
+        };
+        if range[0] == range[1] {
+            let start = self.text.len();
+            format(&mut self.text)?;
+            *range = [start, self.text.len()];
+        }
+        let [start, end] = *range;
+        json.raw(self.text.as_str().get(start..end).unwrap_or_default());
+        Ok(())
+    }
+}
