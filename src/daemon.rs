@@ -153,6 +153,7 @@ impl Daemon {
             open: Arc::new(AtomicUsize::new(0)),
             max_concurrent_streams: config.max_concurrent_streams,
         };
+        let (stop_listening, stop) = watch::channel(false);
         let [grpc_router, http_router] = routers(
             &config,
             &data_dir,
@@ -160,12 +161,14 @@ impl Daemon {
             &pipeline,
             &readiness,
             &connections,
-            &stop_requested,
+            Stops {
+                requested: Arc::clone(&stop_requested),
+                begun: stop.clone(),
+            },
         )?;
         // Before the first request is answered: a signal from here on must not end the process unprepared. Not
         // earlier: until now it should.
         let signals = Signals::new()?;
-        let (stop_listening, stop) = watch::channel(false);
         let serve = |socket, router| {
             let (connections, stop) = (connections.clone(), stop.clone());
             let retries = Arc::clone(&pipeline.retries);
@@ -258,6 +261,12 @@ impl Daemon {
     }
 }
 
+/// How a stop is asked for, and told.
+struct Stops {
+    requested: Arc<Notify>,
+    begun: watch::Receiver<bool>,
+}
+
 /// What the two listeners serve: gRPC, then HTTP.
 fn routers(
     config: &Config,
@@ -266,7 +275,7 @@ fn routers(
     pipeline: &Pipeline,
     readiness: &Arc<Readiness>,
     connections: &ConnectionLimits,
-    stop_requested: &Arc<Notify>,
+    stops: Stops,
 ) -> Result<[Router; 2], StartError> {
     let counters = Arc::new(Counters::default());
     let intake = Intake::new(
@@ -296,9 +305,11 @@ fn routers(
         journal_status: journal_status(config, pipeline),
         readiness: Arc::clone(readiness),
         connections: Arc::clone(&connections.open),
-        stop: Arc::clone(stop_requested),
+        otap_streams: Arc::default(),
+        stop: stops.requested,
     };
-    let grpc = router::grpc(&gate, &intake, admin, addresses.http.port())?;
+    let http_port = addresses.http.port();
+    let grpc = router::grpc(&gate, &intake, admin, http_port, stops.begun)?;
     let http = router::http(&gate, &intake, readiness, addresses.grpc.port());
     Ok([grpc, http])
 }

@@ -21,7 +21,7 @@
 //!
 //! [`signal`], [`memory`] and [`disk`] are the words, the budget and the file system all share; [`telemetry`] counts and logs; [`config`] turns
 //! flags, environment and file into one validated `Config`; [`daemon`] starts and stops everything in order; [`cli`] is
-//! what people type.
+//! what people type. [`otap_producer`] is the other end of OTAP, for `otlake send` and the tests.
 //!
 //! Who may use whom: `signal, memory <- rows <- decode`; `rows <- journal <- seal <- lake`; `decode, journal, seal <- receive`; everything
 //! `<- daemon`. `decode` never sees tokio or files; `receive` and `lake` never see each other.
@@ -36,6 +36,7 @@ pub mod disk;
 pub mod journal;
 pub mod lake;
 pub mod memory;
+pub mod otap_producer;
 pub mod proto;
 pub mod receive;
 pub mod rows;

@@ -51,19 +51,22 @@ impl fmt::Display for Signal {
 pub enum Protocol {
     /// OTLP/gRPC unary `Export`.
     Grpc,
+    /// OTAP: a gRPC stream of Arrow record batches.
+    Otap,
     /// OTLP/HTTP, whatever its encoding.
     Http,
 }
 
 impl Protocol {
     /// Every protocol, in the order they are listed to users.
-    pub const ALL: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
+    pub const ALL: [Protocol; 3] = [Protocol::Grpc, Protocol::Otap, Protocol::Http];
 
-    /// The protocol's name in `otlake status`: `grpc` or `http`.
+    /// The protocol's name in `otlake status`: `grpc`, `otap` or `http`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Grpc => "grpc",
+            Protocol::Otap => "otap",
             Protocol::Http => "http",
         }
     }

@@ -11,12 +11,13 @@ const LINES_MAX: usize = 600;
 const COMMON: [&str; 3] = ["signal", "memory", "disk"];
 
 /// What each station may use beside [`COMMON`] and itself. Modules that are not listed compose the stations.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("signal", &[]),
     ("memory", &[]),
     ("disk", &[]),
     ("rows", &[]),
-    ("decode", &["rows"]),
+    // OTAP's batches come as messages; OTLP's are read from their bytes.
+    ("decode", &["rows", "proto"]),
     ("journal", &["rows"]),
     ("seal", &["journal", "rows"]),
     ("lake", &["seal", "rows"]),
@@ -34,6 +35,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
             "proto",
         ],
     ),
+    ("otap_producer", &["proto"]),
     // A catalog is a setting.
     ("config", &["lake"]),
 ];

@@ -18,10 +18,13 @@ use crate::support::raw::{JSON, PROTOBUF};
 use crate::support::telemetry::{log, logs};
 use crate::support::{Server, eventually};
 
-const OTLP_AND_ADMIN: [&str; 4] = [
+const SERVICES: [&str; 7] = [
     "opentelemetry.proto.collector.logs.v1.LogsService",
     "opentelemetry.proto.collector.metrics.v1.MetricsService",
     "opentelemetry.proto.collector.trace.v1.TraceService",
+    "opentelemetry.proto.experimental.arrow.v1.ArrowLogsService",
+    "opentelemetry.proto.experimental.arrow.v1.ArrowMetricsService",
+    "opentelemetry.proto.experimental.arrow.v1.ArrowTracesService",
     "otlake.admin.v1.Admin",
 ];
 
@@ -62,7 +65,7 @@ macro_rules! check_reflection {
             .map(|service| service.name)
             .collect();
         names.sort();
-        let mut expected: Vec<_> = OTLP_AND_ADMIN.map(str::to_owned).into();
+        let mut expected: Vec<_> = SERVICES.map(str::to_owned).into();
         expected.push("grpc.health.v1.Health".to_owned());
         expected.push(
             concat!(
@@ -127,7 +130,7 @@ async fn health(server: &Server, service: &str) -> Result<i32, tonic::Status> {
 #[tokio::test]
 async fn health_is_told_for_each_service() {
     let server = Server::start();
-    for service in OTLP_AND_ADMIN.into_iter().chain([""]) {
+    for service in SERVICES.into_iter().chain([""]) {
         let serving = ServingStatus::Serving as i32;
         eventually(service, async || {
             health(&server, service).await.ok() == Some(serving)

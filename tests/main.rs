@@ -24,6 +24,8 @@ mod journal;
 mod journal_cli;
 mod lake_down;
 mod limits;
+mod otap;
+mod otap_corpus;
 mod poisoned;
 mod protocols;
 mod readers;

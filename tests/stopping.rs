@@ -17,8 +17,9 @@ use prost::Message as _;
 use rustix::process::Signal;
 use tonic::Code;
 
+use crate::support::crash_load::{CrashLoad, Temper};
 use crate::support::load::{Load, logs};
-use crate::support::{Server, ServerBuilder, data_dir, eventually, sql};
+use crate::support::{Server, ServerBuilder, data_dir, eventually, read_log, sql};
 
 /// Waits until the server has said that it stops.
 async fn stopping(server: &Server) {
@@ -66,6 +67,30 @@ async fn stop_over_the_admin_service_keeps_what_was_acknowledged() {
         server.admin().await.stop(StopRequest {}).await.unwrap();
     })
     .await;
+}
+
+/// Scenario: SIGTERM while clients have several batches in flight on OTAP streams; some of them send again, to the next run,
+/// what was not acknowledged.
+/// Guarantees: every acknowledged batch is in the lake once and whole, batches that were sent again included; streams end with
+/// UNAVAILABLE, and nothing else is refused; exit code 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_streams_keeps_what_was_acknowledged() {
+    let args = ["--seal-max-age", "100ms"];
+    let server = Server::with(&args);
+    let load = CrashLoad::over_otap(&[Temper::GivesUp, Temper::Retries]);
+    load.aim(&server);
+    eventually("some load", async || load.acknowledged() >= 300).await;
+    let (status, dir) = tokio::task::block_in_place(|| server.stop());
+    assert_eq!(status.code(), Some(0), "{}", read_log(&dir));
+    load.aim_nowhere();
+    let server = ServerBuilder::again(dir).args(&args).start();
+    load.aim(&server);
+    let before = load.acknowledged();
+    eventually("more load", async || load.acknowledged() >= before + 100).await;
+    let sent = load.finish().await;
+    sent.assert_refusals_are_retryable();
+    server.flush().await;
+    sent.assert_exactly_once(&server.data_dir());
 }
 
 /// Scenario: SIGTERM in the moment in which `server.json` appears.

@@ -261,7 +261,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "files")]
     pub count: u64,
 
-    /// Records in one request, 1 to 100000
+    /// Records in one request, 1 to 100000, over OTAP to 65535
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "files")]
     pub batch: u32,
 
@@ -281,7 +281,15 @@ pub struct SendArgs {
     #[arg(long, value_enum, default_value_t = SendCompression::None)]
     pub compression: SendCompression,
 
-    /// Where to send [default: http://127.0.0.1:4317 for grpc, http://127.0.0.1:4318 for http and http-json]
+    /// Batches of a stream that may wait for an answer, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "OTAP")]
+    pub in_flight: u32,
+
+    /// How the Arrow data inside a batch is compressed
+    #[arg(long, value_enum, default_value_t = ArrowCompression::Zstd, help_heading = "OTAP")]
+    pub arrow_compression: ArrowCompression,
+
+    /// Where to send [default: http://127.0.0.1:4317 for grpc and otap, http://127.0.0.1:4318 for http and http-json]
     #[arg(
         long,
         value_name = "URL",
@@ -331,6 +339,17 @@ pub enum SendProtocol {
     Http,
     /// OTLP/HTTP with JSON
     HttpJson,
+    /// OTAP: a gRPC stream of Arrow record batches a connection and signal
+    Otap,
+}
+
+/// How `otlake send` compresses the Arrow data inside OTAP's batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArrowCompression {
+    /// Not at all
+    None,
+    /// Zstandard
+    Zstd,
 }
 
 /// How `otlake send` compresses requests.
@@ -476,6 +495,7 @@ EXAMPLES
   otlake send
   otlake send --signal all --count 100000 --batch 1000 --connections 4
   otlake send --protocol http-json --compression gzip --rate 500
+  otlake send --protocol otap --count 1000000 --batch 1000
   otlake send --signal traces --endpoint http://collector:4317
   otlake send captured/logs.pb traces.ndjson
 

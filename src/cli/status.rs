@@ -72,7 +72,14 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
         ),
         ("listens", listeners.collect::<Vec<_>>().join(", ")),
         ("token", token.to_owned()),
-        ("connections", count(status.connections.into())),
+        (
+            "connections",
+            format!(
+                "{}, {} open",
+                count(status.connections.into()),
+                counted(status.otap_streams.into(), "OTAP stream")
+            ),
+        ),
         (
             "memory",
             format!(
@@ -255,6 +262,7 @@ fn as_json(status: &StatusResponse) -> Value {
         })).collect::<Vec<_>>(),
         "token_required": status.token_required,
         "connections": status.connections,
+        "otap_streams": status.otap_streams,
         "catalog": status.catalog,
         "data_path": status.data_path,
         "buffered_bytes": status.buffered_bytes,

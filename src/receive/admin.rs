@@ -76,6 +76,8 @@ pub struct AdminService {
     pub readiness: Arc<Readiness>,
     /// Open connections.
     pub connections: Arc<AtomicUsize>,
+    /// Open OTAP streams.
+    pub otap_streams: Arc<AtomicUsize>,
     /// Told when somebody asks for the stop.
     pub stop: Arc<Notify>,
 }
@@ -182,6 +184,8 @@ impl AdminService {
             journal_requests: journal.requests,
             journal_syncs: journal.syncs,
             remembered_requests: journal.remembered,
+            otap_streams: u32::try_from(self.otap_streams.load(Ordering::Relaxed))
+                .unwrap_or(u32::MAX),
         }
     }
 

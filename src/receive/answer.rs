@@ -45,6 +45,11 @@ impl WayBack {
         }
     }
 
+    /// The connection, which watches over what is written to it.
+    pub(super) fn connection(&self) -> Option<Arc<RecentAnswers>> {
+        self.connection.clone()
+    }
+
     /// Has the answer watched until it is written.
     pub(super) fn watch(self, response: Response, delivery: Delivery) -> Response {
         let sending = Sending {

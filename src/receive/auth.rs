@@ -51,6 +51,12 @@ impl Gate {
         ))
     }
 
+    /// Whether a token is asked for and the request has none at all: where it may still come in another way.
+    #[must_use]
+    pub fn lacks_token(&self, headers: &HeaderMap) -> bool {
+        self.wants_token() && given_token(headers).is_none()
+    }
+
     /// Checks the token, in constant time.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Request bodies: admitted by bytes as they arrive, decompressed within the limit.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,12 +8,15 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::refusal::Refusal;
 use crate::memory::{Budget, Reservation};
 use crate::telemetry::Reason;
+
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// The largest zstd window that is accepted, as a power of two: 8 MiB, what RFC 8878 asks every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -50,6 +53,23 @@ impl Compression {
                 Reason::UnsupportedCompression,
                 "this compression is not supported; use gzip, zstd, deflate or identity",
             )),
+        }
+    }
+}
+
+impl Compression {
+    /// The compression that a `grpc-encoding` names. The collector's `otelarrow` exporter calls plain zstd
+    /// `zstdarrow<level>`; a client whose encoding is not known falls back to OTLP, silently.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is not supported.
+    pub fn of_grpc(headers: &HeaderMap) -> Result<Compression, Refusal> {
+        let encoding = headers.get(GRPC_ENCODING);
+        // A value that is not text is not one of ours either.
+        let name = encoding.map(|value| value.to_str().unwrap_or("?"));
+        match name {
+            Some(name) if name.starts_with("zstdarrow") => Ok(Compression::Zstd),
+            name => Compression::parse(name),
         }
     }
 }
@@ -151,6 +171,35 @@ fn decompress(
             format!("the body cannot be decompressed: {error}"),
         )),
     }
+}
+
+/// The most that is decompressed of a beginning.
+const BEGINNING_BYTES_MAX: u64 = 64;
+
+/// As much of a compressed message's first bytes as its own first bytes tell; nothing when they tell nothing.
+pub(super) fn inflate_beginning(compressed: &[u8], compression: Compression) -> Bytes {
+    let mut beginning = Vec::new();
+    let mut take = |mut decoder: Box<dyn Read + '_>| {
+        // It ends in an error where the bytes end; what came before counts.
+        let _ = decoder.read_to_end(&mut beginning);
+    };
+    match compression {
+        Compression::Identity => take(Box::new(compressed.take(BEGINNING_BYTES_MAX))),
+        Compression::Gzip => take(Box::new(
+            MultiGzDecoder::new(compressed).take(BEGINNING_BYTES_MAX),
+        )),
+        Compression::Deflate => take(Box::new(
+            ZlibDecoder::new(compressed).take(BEGINNING_BYTES_MAX),
+        )),
+        Compression::Zstd => {
+            if let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(compressed)
+                && decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).is_ok()
+            {
+                take(Box::new(decoder.take(BEGINNING_BYTES_MAX)));
+            }
+        }
+    }
+    Bytes::from(beginning)
 }
 
 /// Bytes collected within a limit and a reservation.

@@ -30,7 +30,6 @@ use crate::signal::{Protocol, Signal};
 use crate::telemetry::{Client, Reason};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// What stands before each message: whether it is compressed, and its length.
@@ -152,10 +151,7 @@ async fn read_message(
     intake: &Intake,
 ) -> Result<(Bytes, Reservation), Refusal> {
     let malformed = |what: &str| Err(Refusal::new(Reason::Malformed, what));
-    let encoding = request.headers().get(GRPC_ENCODING);
-    // A value that is not text is not one of ours either.
-    let encoding = encoding.map(|value| value.to_str().unwrap_or("?"));
-    let compression = Compression::parse(encoding)?;
+    let compression = Compression::of_grpc(request.headers())?;
     let max_bytes = intake.max_body_bytes;
     let body = request.into_body();
     let (framed, reservation) =
@@ -199,7 +195,7 @@ fn accepted(response: &ExportResponse) -> Response {
     response
 }
 
-fn refused(refusal: &Refusal) -> Response {
+pub(super) fn refused(refusal: &Refusal) -> Response {
     let mut response = status::to_grpc_response(refusal);
     if refusal.reason == Reason::UnsupportedCompression {
         let accepted = HeaderValue::from_static("gzip,zstd,deflate,identity");

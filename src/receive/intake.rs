@@ -217,6 +217,33 @@ impl Intake {
             .and_then(|decoded| decoded.map_err(|error| refusal(error, &body_reservation)))
             .inspect_err(|refusal| tally.refuse(refusal))?;
         drop(body_reservation);
+        self.take_in(decoded, tally).await
+    }
+
+    /// Keeps the rows of one batch of a stream, which were `bytes` large on the wire after decompression; a retry of a
+    /// batch that is kept is only answered.
+    ///
+    /// # Errors
+    /// [`Refusal`], counted and logged; nothing of the batch is kept then.
+    pub async fn accept_rows(
+        &self,
+        signal: Signal,
+        rows: Rows,
+        bytes: usize,
+        client: Client,
+    ) -> Result<Accepted, Refusal> {
+        let tally = Tally {
+            counters: Arc::clone(&self.counters),
+            signal,
+            protocol: Protocol::Otap,
+            bytes,
+            client,
+        };
+        let digest = self.retries.digest_rows(signal, &rows);
+        self.take_in(Decoded { rows, digest }, tally).await
+    }
+
+    async fn take_in(&self, decoded: Decoded, tally: Tally) -> Result<Accepted, Refusal> {
         let rejections = decoded.rows.rejections.clone();
         if let Some(digest) = decoded.digest
             && let Some(delivery) = self.retries.take(digest).await
@@ -325,7 +352,7 @@ fn refusal(error: DecodeError, body: &Reservation) -> Refusal {
     }
 }
 
-fn received_unix_nano() -> i64 {
+pub(super) fn received_unix_nano() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
     elapsed.map_or(0, |elapsed| {
         i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)

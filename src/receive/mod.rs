@@ -1,7 +1,7 @@
 //! Receive: sockets, limits, auth, and the protocols' own words.
 //!
 //! ```text
-//! listener -> gate (origin, token) -> grpc | http -> intake (admission, decode) -> keep -> journal, seal queue
+//! listener -> gate (origin, token) -> grpc | otap | http -> intake (admission, decode) -> keep -> journal, seal queue
 //!    ^                                                   |
 //!    '- connection <- answer <- status <-----------------'   what is not delivered is remembered by retries
 //! ```
@@ -18,6 +18,7 @@ pub mod http;
 pub mod intake;
 pub mod keep;
 pub mod listener;
+pub mod otap;
 pub mod readiness;
 pub mod refusal;
 pub mod retries;

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -20,6 +21,7 @@ use super::body::LingeringBody;
 use super::grpc::{self, client};
 use super::http;
 use super::intake::Intake;
+use super::otap;
 use super::readiness::Readiness;
 use super::refusal::Refusal;
 use super::status;
@@ -32,7 +34,10 @@ use crate::telemetry::Reason;
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The services that are named by reflection and health, beside health and reflection themselves.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 7] = [
+    "opentelemetry.proto.experimental.arrow.v1.ArrowLogsService",
+    "opentelemetry.proto.experimental.arrow.v1.ArrowTracesService",
+    "opentelemetry.proto.experimental.arrow.v1.ArrowMetricsService",
     "opentelemetry.proto.collector.logs.v1.LogsService",
     "opentelemetry.proto.collector.trace.v1.TraceService",
     "opentelemetry.proto.collector.metrics.v1.MetricsService",
@@ -55,7 +60,7 @@ struct Door {
 #[error("the gRPC reflection service cannot be set up: {0}")]
 pub struct ReflectionError(#[from] tonic_reflection::server::Error);
 
-/// The gRPC listener: OTLP, admin, health and reflection.
+/// The gRPC listener: OTLP, OTAP, admin, health and reflection. Streams end when `stop` turns true.
 ///
 /// # Errors
 /// [`ReflectionError`] when the descriptors in the binary are broken.
@@ -64,8 +69,10 @@ pub fn grpc(
     intake: &Arc<Intake>,
     admin: AdminService,
     http_port: u16,
+    stop: watch::Receiver<bool>,
 ) -> Result<Router, ReflectionError> {
     let readiness = Arc::clone(&admin.readiness);
+    let streams = Arc::clone(&admin.otap_streams);
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(reporter, readiness));
     let reflection = || {
@@ -78,6 +85,7 @@ pub fn grpc(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let router = grpc::with_exports(routes.into_axum_router(), intake);
+    let router = otap::with_streams(router, intake, gate, &streams, stop);
     Ok(behind(router, gate, intake, Protocol::Grpc, http_port))
 }
 
@@ -157,7 +165,10 @@ fn lingering(request: Request<Body>) -> Request<Body> {
 }
 
 async fn check_token(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
-    let is_open = door.protocol == Protocol::Grpc && request.uri().path().starts_with(OPEN_PREFIX);
+    let path = request.uri().path();
+    // Streams of record batches check the token themselves.
+    let is_open = door.protocol == Protocol::Grpc
+        && (path.starts_with(OPEN_PREFIX) || otap::signal_of(path).is_some());
     if !is_open && let Err(refusal) = door.gate.check_token(request.headers()) {
         return door.refuse(&refusal, &request);
     }
@@ -191,7 +202,7 @@ impl Door {
     fn refuse(&self, refusal: &Refusal, request: &Request<Body>) -> Response {
         let path = request.uri().path();
         let signal = match self.protocol {
-            Protocol::Grpc => grpc::signal_of(path),
+            Protocol::Grpc | Protocol::Otap => grpc::signal_of(path),
             Protocol::Http => crate::signal::Signal::ALL
                 .into_iter()
                 .find(|signal| http::path(*signal) == path),

@@ -169,7 +169,8 @@ fn groups<T: std::fmt::Debug + Clone>(
     vec((resource(), text(), scopes), 0..3)
 }
 
-fn logs() -> impl Strategy<Value = Export> {
+/// A request of log records.
+pub fn logs() -> impl Strategy<Value = Export> {
     let record = (
         (time(), time(), any::<i32>(), text(), option::of(value())),
         (
@@ -249,7 +250,8 @@ fn link() -> impl Strategy<Value = span::Link> {
         )
 }
 
-fn traces() -> impl Strategy<Value = Export> {
+/// A request of spans.
+pub fn traces() -> impl Strategy<Value = Export> {
     let status = (text(), any::<i32>()).prop_map(|(message, code)| Status { message, code });
     let span = (
         (
@@ -474,7 +476,8 @@ fn data() -> impl Strategy<Value = Option<Data>> {
     prop_oneof![1 => Just(None), 9 => kinds.prop_map(Some)]
 }
 
-fn metrics() -> impl Strategy<Value = Export> {
+/// A request of metrics.
+pub fn metrics() -> impl Strategy<Value = Export> {
     let metric = (text(), text(), text(), data(), attributes()).prop_map(
         |(name, description, unit, data, metadata)| Metric {
             name,

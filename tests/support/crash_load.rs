@@ -6,7 +6,7 @@
 //! | temper | when a request is not answered with success |
 //! |---|---|
 //! | [`Temper::GivesUp`] | goes on with the next one; whether the first was stored stays unknown |
-//! | [`Temper::Retries`] | sends the very same bytes again until they are, over as many starts as it takes |
+//! | [`Temper::Retries`] | sends the very same bytes again until they are, over as many starts as it takes; over OTAP the same rows |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -32,22 +32,22 @@ use tonic_types::StatusExt as _;
 use super::load::{logs, spans, unix_nano};
 use super::otlp::{Export, kv, metric, resource, text};
 use super::raw::{EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, JSON, PROTOBUF, compress, frame};
-use super::{PATIENCE, Server, sql};
+use super::{PATIENCE, Server, otap_load, sql};
 
 /// Numbers of one request: all of them are in the lake, or none.
 pub const BATCH: i64 = 5;
 
 /// A sender's rest after each request: tests want concurrency, not the machine's last cycle.
-const REST: Duration = Duration::from_millis(2);
+pub(super) const REST: Duration = Duration::from_millis(2);
 
 /// The pause before the same bytes are sent again.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// One way to speak to the server.
 #[derive(Clone, Copy, Debug)]
-struct Wire {
+pub(super) struct Wire {
     protocol: Protocol,
-    signal: Signal,
+    pub(super) signal: Signal,
     is_json: bool,
     is_gzip: bool,
 }
@@ -62,7 +62,10 @@ const fn wire(protocol: Protocol, signal: Signal, is_json: bool, is_gzip: bool) 
 }
 
 /// Every protocol, encoding and signal, with gzip and without.
-const WIRES: [Wire; 7] = [
+const WIRES: [Wire; 10] = [
+    wire(Protocol::Otap, Signal::Logs, false, false),
+    wire(Protocol::Otap, Signal::Traces, false, false),
+    wire(Protocol::Otap, Signal::Metrics, false, false),
     wire(Protocol::Grpc, Signal::Logs, false, false),
     wire(Protocol::Http, Signal::Logs, false, true),
     wire(Protocol::Http, Signal::Logs, true, false),
@@ -81,8 +84,8 @@ pub enum Temper {
 
 /// Where a server listens.
 #[derive(Clone, Copy, Debug)]
-struct Addresses {
-    grpc: SocketAddr,
+pub(super) struct Addresses {
+    pub(super) grpc: SocketAddr,
     http: SocketAddr,
 }
 
@@ -95,14 +98,14 @@ pub struct CrashLoad {
 
 /// What all senders of a load share.
 #[derive(Default)]
-struct Shared {
-    stop: AtomicBool,
+pub(super) struct Shared {
+    pub(super) stop: AtomicBool,
     /// Bytes of text that each log record carries beside its number.
     padding_bytes: usize,
-    next_request: AtomicI64,
-    acknowledged: AtomicU64,
-    refused: AtomicU64,
-    retried: AtomicU64,
+    pub(super) next_request: AtomicI64,
+    pub(super) acknowledged: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) retried: AtomicU64,
 }
 
 /// What the senders learned about their requests.
@@ -143,6 +146,17 @@ impl CrashLoad {
 
     /// The same with larger log records.
     pub fn with_padding(tempers: &[Temper], padding_bytes: usize) -> CrashLoad {
+        CrashLoad::over(&WIRES, tempers, padding_bytes)
+    }
+
+    /// The same over OTAP alone.
+    pub fn over_otap(tempers: &[Temper]) -> CrashLoad {
+        let is_otap = |wire: &Wire| wire.protocol == Protocol::Otap;
+        let wires: Vec<Wire> = WIRES.into_iter().filter(is_otap).collect();
+        CrashLoad::over(&wires, tempers, 0)
+    }
+
+    fn over(wires: &[Wire], tempers: &[Temper], padding_bytes: usize) -> CrashLoad {
         let (addresses, _) = watch::channel(None);
         let shared = Arc::new(Shared {
             padding_bytes,
@@ -150,9 +164,12 @@ impl CrashLoad {
         });
         let mut senders = Vec::new();
         for temper in tempers {
-            for wire in WIRES {
+            for wire in wires {
                 let (aim, shared) = (addresses.subscribe(), Arc::clone(&shared));
-                senders.push(tokio::spawn(send(wire, *temper, aim, shared)));
+                senders.push(match wire.protocol {
+                    Protocol::Otap => tokio::spawn(otap_load::send(*wire, *temper, aim, shared)),
+                    _ => tokio::spawn(send(*wire, *temper, aim, shared)),
+                });
             }
         }
         CrashLoad {
@@ -213,7 +230,7 @@ async fn send(
     let mut sent = Sent::default();
     while !shared.stop.load(Ordering::Relaxed) {
         let request = shared.next_request.fetch_add(1, Ordering::Relaxed);
-        let attempt = wire.attempt(request, temper, shared.padding_bytes);
+        let attempt = wire.attempt(&wire.export(request, temper, &shared));
         loop {
             let Ok(aim) = addresses.wait_for(Option::is_some).await.map(|aim| *aim) else {
                 return sent;
@@ -242,22 +259,26 @@ async fn send(
 }
 
 impl Wire {
-    /// The request with this number, in this wire's words.
-    fn attempt(self, request: i64, temper: Temper, padding_bytes: usize) -> Attempt {
+    /// The request with this number.
+    pub(super) fn export(self, request: i64, temper: Temper, shared: &Shared) -> Export {
         // Found in the lake, this says at once who sent a row.
         let service = format!("{temper:?} {self:?}");
         let seqs = request * BATCH..(request + 1) * BATCH;
-        let export = match self.signal {
+        match self.signal {
             Signal::Logs => {
                 let mut export = logs(&service, seqs);
-                if padding_bytes > 0 {
-                    pad(&mut export, request, padding_bytes);
+                if shared.padding_bytes > 0 {
+                    pad(&mut export, request, shared.padding_bytes);
                 }
                 Export::Logs(export)
             }
             Signal::Traces => Export::Traces(spans(&service, seqs)),
             Signal::Metrics => points(&service, seqs),
-        };
+        }
+    }
+
+    /// The request in this wire's words.
+    fn attempt(self, export: &Export) -> Attempt {
         let (message, content_type) = if self.is_json {
             (Bytes::from(export.to_json().to_string()), JSON)
         } else {
@@ -266,7 +287,7 @@ impl Wire {
         let encoding = if self.is_gzip { "gzip" } else { "identity" };
         let message = compress(encoding, &message);
         match self.protocol {
-            Protocol::Grpc => Attempt {
+            Protocol::Grpc | Protocol::Otap => Attempt {
                 protocol: Protocol::Grpc,
                 path: grpc_path(self.signal).to_owned(),
                 headers: vec![
@@ -352,7 +373,7 @@ impl Attempt {
         addresses: Addresses,
     ) -> Answered {
         let address = match self.protocol {
-            Protocol::Grpc => addresses.grpc,
+            Protocol::Grpc | Protocol::Otap => addresses.grpc,
             Protocol::Http => addresses.http,
         };
         let mut request = Request::post(format!("http://{address}{}", self.path));
@@ -370,7 +391,9 @@ impl Attempt {
         match answered.expect("neither an answer nor the connection's end") {
             None => Answered::Nothing,
             Some((parts, trailers, body)) => match self.protocol {
-                Protocol::Grpc => self.judge_grpc(&parts.headers, &trailers, &body),
+                Protocol::Grpc | Protocol::Otap => {
+                    self.judge_grpc(&parts.headers, &trailers, &body)
+                }
                 Protocol::Http => self.judge_http(parts.status, &parts.headers, &body),
             },
         }
@@ -405,6 +428,7 @@ impl Attempt {
 /// What a client that is to come back is told.
 const COME_BACK_GRPC: &str = "UNAVAILABLE with RetryInfo";
 const COME_BACK_HTTP: &str = "503 with Retry-After";
+pub(super) const COME_BACK_OTAP: &str = "the status UNAVAILABLE";
 
 /// Every sequence number in the lake, as often as it is there.
 const SEQS: &str = "
@@ -473,8 +497,12 @@ impl Sent {
     /// Nothing was refused but by words that tell a client to come back.
     pub fn assert_refusals_are_retryable(&self) {
         let mut said = self.refusals.keys();
-        let is_retryable = |said: &String| *said == COME_BACK_GRPC || *said == COME_BACK_HTTP;
-        assert!(said.all(is_retryable), "{:#?}", self.refusals);
+        let come_back = [COME_BACK_GRPC, COME_BACK_HTTP, COME_BACK_OTAP];
+        assert!(
+            said.all(|said| come_back.contains(&said.as_str())),
+            "{:#?}",
+            self.refusals
+        );
     }
 }
 

@@ -9,11 +9,15 @@ pub mod faulty_file;
 pub mod frames;
 pub mod journal_input;
 pub mod load;
+pub mod otap_input;
+pub mod otap_load;
 pub mod otlp;
 pub mod outage;
 pub mod preload;
 pub mod raw;
+pub mod rows;
 pub mod sample;
+pub mod stream;
 pub mod telemetry;
 
 use std::fs;

@@ -112,6 +112,10 @@ fn defaults_are_as_documented() {
         (None, SendProtocol::Grpc, SendCompression::None)
     );
     assert_eq!((send.timeout, send.quiet), (Duration::from_secs(10), false));
+    assert_eq!(
+        (send.in_flight, send.arrow_compression),
+        (16, ArrowCompression::Zstd)
+    );
     let Ok(Command::Serve(serve)) = parse("otlake serve --no-auth --check") else {
         panic!("serve")
     };
@@ -130,6 +134,23 @@ fn nonsense_is_a_usage_error() {
     assert_eq!(
         refused("otlake send --protocol smoke"),
         ErrorKind::InvalidValue
+    );
+    assert_eq!(
+        refused("otlake send --protocol otap --in-flight 0"),
+        ErrorKind::ValueValidation
+    );
+    assert_eq!(
+        refused("otlake send --protocol otap --arrow-compression lz4"),
+        ErrorKind::InvalidValue
+    );
+    let Ok(Command::Send(send)) = parse(
+        "otlake send --protocol otap --in-flight 64 --arrow-compression none --compression zstd",
+    ) else {
+        panic!("send")
+    };
+    assert_eq!(
+        (send.protocol, send.in_flight, send.arrow_compression),
+        (SendProtocol::Otap, 64, ArrowCompression::None)
     );
     assert_eq!(
         refused("otlake send --count 5 logs.pb"),

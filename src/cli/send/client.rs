@@ -2,6 +2,7 @@
 
 mod grpc;
 mod http;
+mod otap;
 
 use std::error::Error;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, default_port};
-use crate::cli::args::{SendArgs, SendCompression};
+use crate::cli::args::{SendArgs, SendCompression, SendProtocol};
 use crate::signal::{Protocol, Signal};
+
+pub(super) use otap::OtapClient;
 
 /// Where and how to send.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Target {
     /// `Bearer` and the token.
     authorization: Option<HeaderValue>,
     timeout: Duration,
+    /// Over gRPC: streams of Arrow instead of OTLP, written so.
+    otap: Option<otap::Settings>,
 }
 
 /// How a request is written.
@@ -86,6 +91,12 @@ impl Target {
             compression: args.compression,
             authorization,
             timeout: args.timeout,
+            otap: (args.protocol == SendProtocol::Otap && protocol == Protocol::Grpc).then_some(
+                otap::Settings {
+                    compression: args.arrow_compression,
+                    in_flight: args.in_flight,
+                },
+            ),
         })
     }
 
@@ -96,7 +107,10 @@ impl Target {
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         self.probe().await?;
         Ok(match self.protocol {
-            Protocol::Grpc => Client::Grpc(grpc::GrpcClient::connect(self).await?),
+            Protocol::Grpc | Protocol::Otap => match &self.otap {
+                Some(settings) => Client::Otap(OtapClient::connect(self, settings).await?),
+                None => Client::Grpc(grpc::GrpcClient::connect(self).await?),
+            },
             Protocol::Http => Client::Http(http::HttpClient::new(self)?),
         })
     }
@@ -120,7 +134,7 @@ impl Target {
     /// What to say when nothing was accepted and the port is known for the other protocol.
     pub(super) fn hint(&self) -> Option<String> {
         let other = match self.protocol {
-            Protocol::Grpc => Protocol::Http,
+            Protocol::Grpc | Protocol::Otap => Protocol::Http,
             Protocol::Http => Protocol::Grpc,
         };
         (self.endpoint.port == default_port(other)).then(|| {
@@ -132,7 +146,7 @@ impl Target {
     }
 }
 
-/// One connection; requests go one after the other.
+/// One connection; requests go one after the other, but for OTAP.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -141,6 +155,8 @@ impl Target {
 pub(super) enum Client {
     /// Over h2.
     Grpc(grpc::GrpcClient),
+    /// Over h2, streams of Arrow.
+    Otap(OtapClient),
     /// Over HTTP/1.1, kept alive.
     Http(http::HttpClient),
 }
@@ -149,18 +165,39 @@ impl Client {
     /// Sends one Export request and waits for the answer; compresses it first, if that is asked for.
     ///
     /// A connection that broke is opened again by the next request.
+    ///
+    /// # Errors
+    /// Over OTAP, when the request is not what it should be and cannot be written.
     pub(super) async fn send(
         &mut self,
         signal: Signal,
         encoding: Encoding,
         request: Bytes,
-    ) -> Outcome {
-        match self {
+    ) -> anyhow::Result<Outcome> {
+        Ok(match self {
+            Client::Otap(client) => client.submit(signal, &request).await?.outcome().await.0,
             Client::Grpc(client) => {
                 assert_eq!(encoding, Encoding::Protobuf, "gRPC carries no JSON");
                 client.send(signal, request).await
             }
             Client::Http(client) => client.send(signal, encoding, request).await,
+        })
+    }
+
+    /// Ends what is open on the connection; says how streams ended that did not end well.
+    pub(super) async fn close(self) -> anyhow::Result<Vec<Outcome>> {
+        match self {
+            Client::Otap(mut client) => client.close().await,
+            Client::Grpc(_) | Client::Http(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// How it carries requests, as the user chose it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Client::Grpc(_) => Protocol::Grpc.name(),
+            Client::Otap(_) => "otap",
+            Client::Http(_) => Protocol::Http.name(),
         }
     }
 }

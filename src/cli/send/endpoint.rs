@@ -82,7 +82,7 @@ impl Endpoint {
 /// The port that OTLP gives the protocol.
 pub(super) fn default_port(protocol: Protocol) -> u16 {
     match protocol {
-        Protocol::Grpc => 4317,
+        Protocol::Grpc | Protocol::Otap => 4317,
         Protocol::Http => 4318,
     }
 }

@@ -1,6 +1,6 @@
 //! `otlake send FILE...`: requests as they are in files, one after the other over one connection.
 //!
-//! Protobuf goes by `--protocol` (as JSON for `http-json`). OTLP carries JSON over HTTP only, so JSON goes to the HTTP port,
+//! Protobuf goes by `--protocol` (as JSON for `http-json`, as Arrow for `otap`). OTLP carries JSON over HTTP only, so JSON goes to the HTTP port,
 //! whatever the protocol is.
 
 use std::path::{Path, PathBuf};
@@ -67,6 +67,7 @@ pub(super) async fn send(args: &SendArgs) -> anyhow::Result<bool> {
             kept += u64::from(sender.send(request).await?);
         }
     }
+    sender.close().await?;
     if tried > 1 && !args.quiet {
         table::print(&format!("{kept} of {tried} requests accepted in full"))?;
     }
@@ -94,16 +95,22 @@ impl Sender<'_> {
             }
             (request.encoding, request.body) = (Encoding::Json, document.into());
         }
-        let protocol = match request.encoding {
+        let client = self.connect(match request.encoding {
             Encoding::Json => Protocol::Http,
             Encoding::Protobuf => transport(self.args.protocol),
-        };
-        let client = self.connect(protocol).await?;
+        });
+        let client = client.await?;
+        let protocol = client.name();
         let bytes = request.body.len();
         let start = Instant::now();
-        let outcome = client
-            .send(request.signal, request.encoding, request.body)
-            .await;
+        let sent = client.send(request.signal, request.encoding, request.body);
+        let outcome = match sent.await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                eprintln!("{}: {error:#}", request.name);
+                return Ok(false);
+            }
+        };
         let ms = start.elapsed().as_secs_f64() * 1e3;
         let (full, result) = describe(&outcome);
         if !(full && self.args.quiet) {
@@ -115,6 +122,15 @@ impl Sender<'_> {
         Ok(full)
     }
 
+    async fn close(self) -> anyhow::Result<()> {
+        for client in [self.grpc, self.http].into_iter().flatten() {
+            for end in client.close().await? {
+                eprintln!("the stream ended badly: {}", describe(&end).1);
+            }
+        }
+        Ok(())
+    }
+
     async fn connect(&mut self, protocol: Protocol) -> anyhow::Result<&mut Client> {
         let named = transport(self.args.protocol);
         ensure!(
@@ -123,7 +139,7 @@ impl Sender<'_> {
              add --protocol http and name the HTTP port"
         );
         let client = match protocol {
-            Protocol::Grpc => &mut self.grpc,
+            Protocol::Grpc | Protocol::Otap => &mut self.grpc,
             Protocol::Http => &mut self.http,
         };
         if client.is_none() {

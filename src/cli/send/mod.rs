@@ -5,8 +5,8 @@
 //! files:    a file's requests ------------------/          \-> a line each
 //! ```
 //!
-//! A closed loop: each connection has one request in flight, and asks a shared counter for the next one. Nothing is
-//! retried; what the server refuses is counted by its reason.
+//! A closed loop: each connection has one request in flight (over OTAP several batches of each stream), and asks a shared
+//! counter for the next one. Nothing is retried; what the server refuses is counted by its reason.
 
 mod client;
 mod endpoint;
@@ -16,6 +16,7 @@ mod guess;
 mod json;
 mod pace;
 mod report;
+mod streams;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
@@ -36,6 +37,7 @@ use self::pace::Pace;
 use self::report::{Report, Tally};
 use super::args::{SendArgs, SendProtocol, SendSignal};
 use super::table;
+use crate::otap_producer::PARENTS_MAX;
 use crate::signal::{Protocol, Signal};
 
 /// Decides what the generated records say: fixed, so that runs compare.
@@ -68,6 +70,11 @@ async fn generated(args: &SendArgs) -> anyhow::Result<bool> {
         Some(SendSignal::Metrics) => vec![Signal::Metrics],
         Some(SendSignal::All) => Signal::ALL.to_vec(),
     };
+    ensure!(
+        args.protocol != SendProtocol::Otap || usize::try_from(args.batch)? <= PARENTS_MAX,
+        "--batch {}: a batch of OTAP holds {PARENTS_MAX} records at most",
+        args.batch
+    );
     let plan = Plan::new(args.count, args.batch.into(), signals);
     let target = Target::new(args, transport(args.protocol))?;
     let mut clients = Vec::new();
@@ -80,7 +87,7 @@ async fn generated(args: &SendArgs) -> anyhow::Result<bool> {
     let shared = Arc::new(Shared {
         catalog: Catalog::new(SEED, &run, unix_nano()?),
         encoding: match args.protocol {
-            SendProtocol::Grpc | SendProtocol::Http => Encoding::Protobuf,
+            SendProtocol::Grpc | SendProtocol::Http | SendProtocol::Otap => Encoding::Protobuf,
             SendProtocol::HttpJson => Encoding::Json,
         },
         next: AtomicU64::new(0),
@@ -150,6 +157,9 @@ async fn send_all(
     mut client: Client,
     mut stopped: watch::Receiver<Option<String>>,
 ) -> anyhow::Result<Tally> {
+    if let Client::Otap(client) = client {
+        return streams::send_all(&shared, client, stopped).await;
+    }
     let mut tally = Tally::new();
     let mut writer = Writer::default();
     let mut unreached = 0;
@@ -167,7 +177,7 @@ async fn send_all(
         let body = writer.write(&shared.catalog, &request, shared.encoding)?;
         let bytes = body.len();
         let sent = Instant::now();
-        let outcome = client.send(request.signal, shared.encoding, body).await;
+        let outcome = client.send(request.signal, shared.encoding, body).await?;
         let took = sent.elapsed();
         unreached = match outcome {
             Outcome::Unanswered { .. } => unreached + 1,
@@ -215,7 +225,7 @@ impl Writer {
 /// The transport of a choice on the command line.
 fn transport(protocol: SendProtocol) -> Protocol {
     match protocol {
-        SendProtocol::Grpc => Protocol::Grpc,
+        SendProtocol::Grpc | SendProtocol::Otap => Protocol::Grpc,
         SendProtocol::Http | SendProtocol::HttpJson => Protocol::Http,
     }
 }

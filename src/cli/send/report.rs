@@ -126,6 +126,16 @@ impl Tally {
         }
     }
 
+    /// Notes that a stream ended badly, though all its batches were answered.
+    pub(super) fn note_end(&mut self, end: Outcome) {
+        let (Outcome::Refused { reason, message } | Outcome::Unanswered { reason, message }) = end
+        else {
+            return;
+        };
+        let note = format!("a stream ended badly: {reason}: {message}");
+        self.warnings.add(note);
+    }
+
     /// Adds another connection's counts.
     pub(super) fn merge(&mut self, other: Tally) {
         for (sum, records) in self.records.iter_mut().zip(other.records) {

@@ -1,6 +1,7 @@
 //! The whole command against a server in the same process.
 
 mod server;
+mod streams;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +17,10 @@ use crate::proto::collector::trace::v1::ExportTraceServiceRequest;
 
 fn args(server: &Server, line: &str) -> SendArgs {
     let endpoint = format!("http://{}/", server.address);
-    let line = format!("otlake send --endpoint {endpoint} {line}");
+    parsed(&format!("otlake send --endpoint {endpoint} {line}"))
+}
+
+fn parsed(line: &str) -> SendArgs {
     match Cli::try_parse_from(line.split_whitespace())
         .unwrap()
         .command
@@ -82,8 +86,13 @@ async fn report_of(answer: Answer, protocol: &str, more: &str) -> String {
         &server,
         &format!("--count 10 --batch 10 --protocol {protocol} {more}"),
     );
-    let target = Target::new(&args, transport(args.protocol)).unwrap();
-    let plan = Plan::new(10, 10, vec![Signal::Logs]);
+    report_of_run(&args, 10, 10).await
+}
+
+/// The report of a run of so many log records over one connection.
+async fn report_of_run(args: &SendArgs, records: u64, batch: u64) -> String {
+    let target = Target::new(args, transport(args.protocol)).unwrap();
+    let plan = Plan::new(records, batch, vec![Signal::Logs]);
     let (stop, stopped) = watch::channel(None);
     let shared = Shared {
         catalog: Catalog::new(SEED, "3f9a1c07", 0),
@@ -102,7 +111,7 @@ async fn report_of(answer: Answer, protocol: &str, more: &str) -> String {
     let report = Report {
         run: "3f9a1c07",
         signals: &[Signal::Logs],
-        planned: 10,
+        planned: records,
         elapsed: Duration::from_secs(1),
         ended_early: None,
         hint: None,

@@ -51,6 +51,7 @@ fn example() -> StatusResponse {
         }],
         maintenance_runs: 3,
         connections: 2,
+        otap_streams: 1,
         durability: "journal".to_owned(),
         journal_bytes: 1536 << 10,
         journal_segments: 2,
@@ -66,7 +67,7 @@ otlake 0.1.0: ready
   process      4242, up 1m 40s
   listens      grpc 127.0.0.1:4317, http [::1]:4318
   token        not required
-  connections  2
+  connections  2, 1 OTAP stream open
   memory       1.5 KiB of 512.0 MiB reserved, oldest row 1s
   durability   journal
   journal      1.5 MiB in 2 segments; 1,000 requests written in 120 syncs

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use arrow::array::ArrayData;
 use tokio::sync::Notify;
 use twox_hash::XxHash3_128;
 
@@ -35,6 +36,7 @@ use self::in_flight::InFlight;
 use self::remembered::{Remembered, Taken};
 use crate::decode::Encoding;
 use crate::journal::Digest;
+use crate::rows::Rows;
 use crate::signal::Signal;
 
 pub use self::answered::Connection;
@@ -49,6 +51,9 @@ const EQUAL_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// How often it is logged that requests were forgotten before their time.
 const FORGOTTEN_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Stands for an encoding where rows are digested and not bytes.
+const ROWS: u64 = 0xff;
 
 /// What becomes of a request's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +116,33 @@ impl Retries {
         if self.window.is_zero() {
             return None;
         }
-        let path = (signal as u64) << 8 | encoding as u64;
-        // Far apart, so that no folder's seed is another's with another path.
-        let seed = self
-            .seed
-            .wrapping_add(path.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let seed = self.seed_of(signal, encoding as u64);
         let hash = XxHash3_128::oneshot_with_seed(seed, body);
         Some(Digest(hash))
+    }
+
+    /// The digest of rows that did not come as bytes of their own, but by dictionaries that earlier requests of the stream
+    /// have filled: what their columns hold. None when nothing is remembered.
+    #[must_use]
+    pub fn digest_rows(&self, signal: Signal, rows: &Rows) -> Option<Digest> {
+        if self.window.is_zero() || rows.batches.is_empty() {
+            return None;
+        }
+        let mut hasher = RowsHasher(XxHash3_128::with_seed(self.seed_of(signal, ROWS)));
+        for (table, batch) in &rows.batches {
+            hasher.number(table.index());
+            for column in batch.columns() {
+                hasher.array(&column.to_data());
+            }
+        }
+        Some(Digest(hasher.0.finish_128()))
+    }
+
+    fn seed_of(&self, signal: Signal, encoding: u64) -> u64 {
+        let path = (signal as u64) << 8 | encoding;
+        // Far apart, so that no folder's seed is another's with another path.
+        self.seed
+            .wrapping_add(path.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     /// Both ends of a request that is about to be kept. Without a digest nothing of it is remembered.
@@ -292,5 +317,28 @@ impl fmt::Debug for Retries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Retries");
         shown.field("window", &self.window).finish_non_exhaustive()
+    }
+}
+
+/// Digests columns as they are laid out: the builders lay the same rows out alike.
+struct RowsHasher(XxHash3_128);
+
+impl RowsHasher {
+    fn number(&mut self, number: usize) {
+        self.0.write(&(number as u64).to_le_bytes());
+    }
+
+    fn array(&mut self, array: &ArrayData) {
+        self.number(array.len());
+        self.number(array.offset());
+        let validity = array.nulls().map(|nulls| nulls.buffer());
+        self.number(usize::from(validity.is_some()));
+        for buffer in validity.into_iter().chain(array.buffers()) {
+            self.number(buffer.len());
+            self.0.write(buffer);
+        }
+        for child in array.child_data() {
+            self.array(child);
+        }
     }
 }

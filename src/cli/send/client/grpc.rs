@@ -29,29 +29,10 @@ pub(in crate::cli::send) struct GrpcClient {
 
 impl GrpcClient {
     pub(super) async fn connect(target: &Target) -> anyhow::Result<GrpcClient> {
-        let channel = tonic::transport::Endpoint::from_shared(target.endpoint.url())?
-            .user_agent(super::http::USER_AGENT)?
-            .connect_timeout(target.timeout)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(|error| {
-                anyhow::anyhow!(
-                    "cannot speak gRPC with {}: {}",
-                    target.endpoint.authority(),
-                    chain(&error)
-                )
-            })?;
-        let mut grpc = Grpc::new(channel);
-        grpc = match target.compression {
-            SendCompression::None => grpc,
-            SendCompression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
-            SendCompression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
-            SendCompression::Deflate => grpc.send_compressed(CompressionEncoding::Deflate),
-        };
+        let (grpc, authorization) = open(target).await?;
         Ok(GrpcClient {
             grpc,
-            authorization: target.authorization.as_ref().map(metadata).transpose()?,
+            authorization,
             timeout: target.timeout,
         })
     }
@@ -85,6 +66,36 @@ impl GrpcClient {
     }
 }
 
+/// Opens a connection that compresses as the target says; returns it with what goes into each call's metadata.
+pub(super) async fn open(
+    target: &Target,
+) -> anyhow::Result<(Grpc<Channel>, Option<AsciiMetadataValue>)> {
+    let channel = tonic::transport::Endpoint::from_shared(target.endpoint.url())?
+        .user_agent(super::http::USER_AGENT)?
+        .connect_timeout(target.timeout)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "cannot speak gRPC with {}: {}",
+                target.endpoint.authority(),
+                chain(&error)
+            )
+        })?;
+    let grpc = Grpc::new(channel);
+    let grpc = match target.compression {
+        SendCompression::None => grpc,
+        SendCompression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
+        SendCompression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
+        SendCompression::Deflate => grpc.send_compressed(CompressionEncoding::Deflate),
+    };
+    Ok((
+        grpc,
+        target.authorization.as_ref().map(metadata).transpose()?,
+    ))
+}
+
 fn metadata(value: &HeaderValue) -> anyhow::Result<AsciiMetadataValue> {
     let mut value = AsciiMetadataValue::try_from(value.as_bytes())?;
     value.set_sensitive(true);
@@ -109,7 +120,7 @@ pub(super) fn accepted(response: ExportLogsServiceResponse) -> Outcome {
     }
 }
 
-fn refused(status: &Status) -> Outcome {
+pub(super) fn refused(status: &Status) -> Outcome {
     // A status that the server sent has no source; one that stands for a broken connection has.
     if let Some(source) = status.source() {
         return disconnected(source);

@@ -1,0 +1,313 @@
+//! One stream: batches in, one status each out.
+//!
+//! ```text
+//! messages -> inflate -> headers -> decode -> keep (several at a time) -> status
+//! ```
+//! Batches are decoded one after the other, as their dictionaries ask for; they are kept beside each other, and a status is
+//! given as soon as its batch is durable, in whatever order.
+//!
+//! | what happens | the batch's status | the stream |
+//! |---|---|---|
+//! | the batch is kept, or a retry of one that is | OK | goes on |
+//! | its content is wrong, or too large | INVALID_ARGUMENT | goes on |
+//! | no room in memory or on disk, or the server stops | UNAVAILABLE | goes on |
+//! | nothing behind it can be understood | INVALID_ARGUMENT | ends with INVALID_ARGUMENT |
+//! | a token is missing or wrong | UNAUTHENTICATED | ends with UNAUTHENTICATED |
+//! | the client closes its side | | ends with OK once every batch has its status |
+//! | the server stops | | the same with UNAVAILABLE: batches without a status are to be sent again |
+//!
+//! The Go exporter drops what gets RESOURCE_EXHAUSTED, so that is never said. A bad batch is told before the stream ends: else
+//! it would be sent again on the next one, for ever.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::messages::{Framed, Messages, Next, wait_for_memory};
+use crate::decode::otap::message::{leading_batch_id, parse};
+use crate::decode::otap::{OtapError, StreamDecoder};
+use crate::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
+use crate::receive::auth::Gate;
+use crate::receive::intake::{Intake, received_unix_nano};
+use crate::receive::refusal::Refusal;
+use crate::receive::retries::Delivery;
+use crate::rows::Rows;
+use crate::signal::{Protocol, Signal};
+use crate::telemetry::{Client, Reason};
+
+/// Batches of one stream that are decoded and wait to be durable; then the stream is not read. Producers have 64 at most.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// Messages up to this size are decoded where they arrive; larger ones would hold up the other streams of the thread.
+const INLINE_DECODE_BYTES_MAX: usize = 64 << 10;
+
+/// A status to be written. Dropped before, its batch is remembered.
+pub(super) struct Answer {
+    pub(super) status: BatchStatus,
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// What all streams share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) intake: Arc<Intake>,
+    pub(super) gate: Gate,
+    /// One permit a stream.
+    pub(super) permits: Arc<Semaphore>,
+    /// Turns true when the server stops.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// One open stream.
+pub(super) struct Stream {
+    shared: Shared,
+    signal: Signal,
+    client: Client,
+    messages: Messages,
+    /// There but while it is decoding.
+    decoder: Option<Box<StreamDecoder>>,
+    /// Whether each batch has to carry a token.
+    wants_token: bool,
+    in_flight: JoinSet<Answer>,
+    permit: Option<OwnedSemaphorePermit>,
+    /// There once nothing more is read: how the stream ends.
+    end: Option<Result<(), Refusal>>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        shared: &Shared,
+        signal: Signal,
+        client: Client,
+        messages: Messages,
+        wants_token: bool,
+    ) -> Stream {
+        Stream {
+            shared: shared.clone(),
+            signal,
+            client,
+            messages,
+            decoder: Some(Box::new(StreamDecoder::new(signal, &shared.intake.budget))),
+            wants_token,
+            in_flight: JoinSet::new(),
+            permit: None,
+            end: None,
+        }
+    }
+
+    /// The next status; none when the stream is over.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the stream is over, and not because the client is done.
+    pub(super) async fn next(&mut self) -> Result<Option<Answer>, Refusal> {
+        loop {
+            if self.end.is_some() {
+                match self.in_flight.join_next().await {
+                    Some(Ok(answer)) => return Ok(Some(answer)),
+                    Some(Err(_)) => {}
+                    None => return self.end.take().unwrap_or(Ok(())).map(|()| None),
+                }
+                continue;
+            }
+            let is_full = self.in_flight.len() >= IN_FLIGHT_MAX;
+            let mut stop = self.shared.stop.clone();
+            let next = tokio::select! {
+                biased;
+                Some(done) = self.in_flight.join_next() => match done {
+                    Ok(answer) => return Ok(Some(answer)),
+                    // Its task panicked: without a status, the client sends the batch again once the stream has ended.
+                    Err(_) => Err(internal()),
+                },
+                _ = stop.wait_for(|stop| *stop) => Err(stopping()),
+                next = read(&mut self.permit, &self.shared, &mut self.messages), if !is_full => next,
+            };
+            match next {
+                Ok(Next::Message(framed)) => {
+                    if let Some(answer) = self.take(framed).await {
+                        return Ok(Some(answer));
+                    }
+                }
+                Ok(Next::TooLarge(framed)) => {
+                    let refusal = Refusal::body_too_large(self.shared.intake.max_body_bytes);
+                    let beginning = self.messages.beginning(&framed.raw());
+                    return Ok(self.refuse_stream(leading_batch_id(&beginning), refusal));
+                }
+                Ok(Next::End) => self.end = Some(Ok(())),
+                Err(refusal) => {
+                    if refusal.reason != Reason::Stopping {
+                        self.count(&refusal);
+                    }
+                    self.end = Some(Err(refusal));
+                }
+            }
+        }
+    }
+
+    /// Takes one message. Answers the status of a batch that is refused at once.
+    async fn take(&mut self, framed: Framed) -> Option<Answer> {
+        let raw = framed.raw();
+        let (message, reservation) = match self.messages.inflate(framed).await {
+            Ok(inflated) => inflated,
+            Err(refusal) => {
+                let beginning = self.messages.beginning(&raw);
+                return self.refuse_stream(leading_batch_id(&beginning), refusal);
+            }
+        };
+        drop(raw);
+        let bytes = message.len();
+        let batch = match parse(&message) {
+            Ok(batch) => batch,
+            Err(error) => return self.refuse_stream(leading_batch_id(&message), error.into()),
+        };
+        let batch_id = batch.batch_id;
+        let decoded = self.decode(batch, bytes).await;
+        drop((message, reservation));
+        match decoded {
+            Ok(rows) => {
+                self.keep(batch_id, rows, bytes);
+                None
+            }
+            Err(Failure::Batch(refusal)) => {
+                self.count(&refusal);
+                Some(refused(batch_id, &refusal))
+            }
+            Err(Failure::Stream(refusal)) => self.refuse_stream(Some(batch_id), refusal),
+        }
+    }
+
+    /// Decodes a batch, headers first.
+    async fn decode(&mut self, batch: BatchArrowRecords, bytes: usize) -> Result<Rows, Failure> {
+        let Some(mut decoder) = self.decoder.take() else {
+            return Err(Failure::Stream(internal()));
+        };
+        let headers = match decoder.headers(&batch.headers) {
+            Ok(headers) => headers,
+            Err(error) => return Err(error.into()),
+        };
+        if self.wants_token {
+            let check = self.shared.gate.check_token(&header_map(&headers));
+            check.map_err(Failure::Stream)?;
+        }
+        let reservation = self.shared.intake.budget.empty();
+        let received = received_unix_nano();
+        let work = move || {
+            let rows = decoder.decode(&batch, received, reservation);
+            (decoder, rows)
+        };
+        // A panic is a bug of ours, and ends this stream alone.
+        let done = if bytes <= INLINE_DECODE_BYTES_MAX {
+            catch_unwind(AssertUnwindSafe(work)).ok()
+        } else {
+            tokio::task::spawn_blocking(work).await.ok()
+        };
+        let Some((decoder, rows)) = done else {
+            return Err(Failure::Stream(internal()));
+        };
+        self.decoder = Some(decoder);
+        Ok(rows?)
+    }
+
+    /// Has the rows kept; their status comes when they are.
+    fn keep(&mut self, batch_id: i64, rows: Rows, bytes: usize) {
+        let intake = Arc::clone(&self.shared.intake);
+        let (signal, client) = (self.signal, self.client.clone());
+        self.in_flight.spawn(async move {
+            match intake.accept_rows(signal, rows, bytes, client).await {
+                Ok(accepted) => Answer {
+                    status: BatchStatus {
+                        batch_id,
+                        status_code: StatusCode::Ok.into(),
+                        status_message: accepted.rejections.message(signal),
+                    },
+                    delivery: Some(accepted.delivery),
+                },
+                Err(refusal) => refused(batch_id, &refusal),
+            }
+        });
+    }
+
+    /// Ends the stream with a refusal, which is the batch's as well if it is known which one.
+    fn refuse_stream(&mut self, batch_id: Option<i64>, refusal: Refusal) -> Option<Answer> {
+        self.count(&refusal);
+        let answer = batch_id.map(|batch_id| refused(batch_id, &refusal));
+        self.end = Some(Err(refusal));
+        answer
+    }
+
+    fn count(&self, refusal: &Refusal) {
+        self.shared
+            .intake
+            .refuse(Some(self.signal), Protocol::Otap, refusal, &self.client);
+    }
+}
+
+/// Waits for the stream's turn and for memory, then reads.
+async fn read(
+    permit: &mut Option<OwnedSemaphorePermit>,
+    shared: &Shared,
+    messages: &mut Messages,
+) -> Result<Next, Refusal> {
+    if permit.is_none() {
+        let acquired = Arc::clone(&shared.permits).acquire_owned().await;
+        *permit = Some(acquired.map_err(|_| stopping())?);
+    }
+    wait_for_memory(&shared.intake.budget).await;
+    messages.next().await
+}
+
+/// Why a batch was not decoded.
+enum Failure {
+    Batch(Refusal),
+    Stream(Refusal),
+}
+
+impl From<OtapError> for Failure {
+    fn from(error: OtapError) -> Failure {
+        match error {
+            OtapError::Batch(error) => Failure::Batch(error.into()),
+            OtapError::Stream(error) => Failure::Stream(error.into()),
+        }
+    }
+}
+
+fn refused(batch_id: i64, refusal: &Refusal) -> Answer {
+    let status_code = match refusal.reason {
+        _ if refusal.is_retryable() => StatusCode::Unavailable,
+        Reason::Unauthenticated => StatusCode::Unauthenticated,
+        Reason::Internal => StatusCode::Internal,
+        _ => StatusCode::InvalidArgument,
+    };
+    Answer {
+        status: BatchStatus {
+            batch_id,
+            status_code: status_code.into(),
+            status_message: refusal.message.clone(),
+        },
+        delivery: None,
+    }
+}
+
+/// The headers that a token can be in; what HTTP does not allow as a header is none of them.
+fn header_map(headers: &[(Vec<u8>, Vec<u8>)]) -> HeaderMap {
+    let pairs = headers.iter().filter_map(|(name, value)| {
+        let name = HeaderName::from_bytes(name).ok()?;
+        let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value)).ok()?;
+        Some((name, value))
+    });
+    pairs.collect()
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(Reason::Stopping, "the server is stopping")
+}
+
+fn internal() -> Refusal {
+    Refusal::new(
+        Reason::Internal,
+        "decoding this batch failed inside otlake; this is a bug, please report it",
+    )
+}

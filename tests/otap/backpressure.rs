@@ -1,0 +1,182 @@
+//! A server that has no room says so batch by batch, and goes on with the same stream once it has.
+
+use std::fs;
+use std::time::Duration;
+
+use otlake::otap_producer::{Dictionaries, Options, Producer};
+use otlake::proto::arrow::{BatchArrowRecords, StatusCode};
+use otlake::proto::logs::v1::LogRecord;
+use otlake::signal::Signal;
+use tonic::Code;
+
+use crate::support::crash_load::Random;
+use crate::support::otap_load::produce;
+use crate::support::otlp::{Export, resource, text};
+use crate::support::outage::LakeAway;
+use crate::support::raw::{accepted_rows, refused};
+use crate::support::stream::OtapStream;
+use crate::support::{Server, eventually};
+
+const LOGS: &str = "SELECT count(*) FROM otlp_logs";
+
+/// Text of the one record of each batch, bytes.
+const TEXT_BYTES: usize = 256 << 10;
+
+/// More batches than any of these servers has room for.
+const BATCHES_MAX: usize = 100;
+
+/// A stream, what is written on it, and how many batches were taken.
+struct Client {
+    stream: OtapStream,
+    producer: Producer,
+    random: Random,
+    taken: u64,
+}
+
+impl Client {
+    async fn connect(server: &Server, dictionaries: Dictionaries) -> Client {
+        Client {
+            stream: OtapStream::open(server, Signal::Logs).await,
+            producer: Producer::new(Options {
+                dictionaries,
+                ..Options::default()
+            }),
+            random: Random::new(1),
+            taken: 0,
+        }
+    }
+
+    /// Sends a batch of one record, as no other, and answers its status.
+    async fn send(&mut self) -> (StatusCode, String) {
+        let batch = self.batch();
+        let (code, message) = self.stream.exchange(&batch).await;
+        self.taken += u64::from(code == StatusCode::Ok);
+        (code, message)
+    }
+
+    fn batch(&mut self) -> BatchArrowRecords {
+        let words = std::iter::repeat_with(|| format!("{:016x}", self.random.next()));
+        let record = LogRecord {
+            body: text(&words.take(TEXT_BYTES / 16).collect::<String>()),
+            ..LogRecord::default()
+        };
+        let request = Export::logs(resource(vec![]), Default::default(), vec![record]);
+        produce(&mut self.producer, &request)
+    }
+
+    /// Sends until a batch is refused, and answers why.
+    async fn fill(&mut self) -> String {
+        for _ in 0..BATCHES_MAX {
+            let (code, message) = self.send().await;
+            if code != StatusCode::Ok {
+                assert_eq!(code, StatusCode::Unavailable, "{message}");
+                return message;
+            }
+        }
+        panic!("there is always room");
+    }
+}
+
+/// Scenario: the lake is away until the journal may not grow any more, and then back.
+/// Guarantees: each batch meanwhile gets UNAVAILABLE with the reason; the stream stays, and takes batches again by itself.
+/// Everything taken is in the lake once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_refuses_batches_and_keeps_the_stream() {
+    let server = Server::with(&["--seal-max-age", "50ms", "--journal-max-bytes", "4MiB"]);
+    let mut client = Client::connect(&server, Dictionaries::Delta).await;
+    assert_eq!(client.send().await.0, StatusCode::Ok);
+    let away = LakeAway::take(&server.data_dir());
+    let why = client.fill().await;
+    assert!(why.contains("--journal-max-bytes"), "{why}");
+    for _ in 0..3 {
+        assert_eq!(client.send().await.0, StatusCode::Unavailable);
+    }
+    let status = server.status().await;
+    assert_eq!(refused(&status, "otap", "disk_full"), (4, 0));
+    away.put_back();
+    eventually("room", async || client.send().await.0 == StatusCode::Ok).await;
+    assert_eq!(client.send().await.0, StatusCode::Ok);
+    finish(server, client).await;
+}
+
+/// A server with a small buffer whose sealer cannot make room: it has nowhere to write.
+fn without_room() -> (Server, impl FnOnce()) {
+    let server = Server::with(&[
+        "--seal-max-age",
+        "1h",
+        "--max-buffered-bytes",
+        "4MiB",
+        "--max-body-bytes",
+        "1MiB",
+    ]);
+    let staged = server.data_dir().join("staged");
+    let away = server.data_dir().join("staged-away");
+    fs::rename(&staged, &away).unwrap();
+    fs::write(&staged, "in the way").unwrap();
+    (server, move || {
+        fs::remove_file(&staged).unwrap();
+        fs::rename(&away, &staged).unwrap();
+    })
+}
+
+/// Scenario: batches without dictionaries fill the memory while nothing can be sealed; then it can.
+/// Guarantees: each batch meanwhile gets UNAVAILABLE with the reason, and leaves nothing behind; the stream stays, and takes
+/// batches again.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_memory_refuses_batches_and_keeps_the_stream() {
+    let (server, make_room) = without_room();
+    let mut client = Client::connect(&server, Dictionaries::Native).await;
+    let why = client.fill().await;
+    assert!(why.contains("--max-buffered-bytes"), "{why}");
+    let full = server.status().await;
+    assert_eq!(client.send().await.0, StatusCode::Unavailable);
+    let status = server.status().await;
+    assert_eq!(status.buffered_bytes, full.buffered_bytes);
+    assert_eq!(refused(&status, "otap", "memory_full"), (2, 0));
+    assert_eq!(accepted_rows(&status), client.taken);
+    make_room();
+    server.flush().await;
+    assert_eq!(client.send().await.0, StatusCode::Ok);
+    finish(server, client).await;
+}
+
+/// Scenario: the same with dictionaries that grow by each batch.
+/// Guarantees: each batch gets UNAVAILABLE, and with the one whose values there is no memory for the stream ends, since those
+/// behind it may need them; everything it held is given back, and the next stream takes batches.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_memory_for_a_dictionary_ends_the_stream() {
+    let (server, make_room) = without_room();
+    let mut client = Client::connect(&server, Dictionaries::Delta).await;
+    client.fill().await;
+    loop {
+        let batch = client.batch();
+        client.stream.send(&batch).await;
+        match client.stream.status().await {
+            Some(status) => assert_eq!(status.status_code(), StatusCode::Unavailable),
+            None => break,
+        }
+    }
+    let end = client.stream.grpc_status().unwrap();
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    make_room();
+    server.flush().await;
+    eventually("all memory back", async || {
+        server.status().await.buffered_bytes == 0
+    })
+    .await;
+    let mut next = Client::connect(&server, Dictionaries::Delta).await;
+    next.random = Random::new(2);
+    assert_eq!(next.send().await.0, StatusCode::Ok);
+    next.taken += client.taken;
+    finish(server, next).await;
+}
+
+/// Everything that was taken is in the lake, once, and nothing else.
+async fn finish(server: Server, mut client: Client) {
+    client.stream.close_send();
+    let end = tokio::time::timeout(Duration::from_secs(10), client.stream.end()).await;
+    assert_eq!(end.expect("the stream's end").1.code(), Code::Ok);
+    server.flush().await;
+    assert_eq!(server.count(LOGS), i64::try_from(client.taken).unwrap());
+    assert_eq!(server.status().await.buffered_bytes, 0);
+}
