@@ -40,9 +40,10 @@ async fn assert_told(server: &Server) {
     let counted = status.refusals.iter().filter(|refusal| {
         refusal.reason == "journal_failed" && refusal.signal == Signal::Logs.name()
     });
-    let mut protocols: Vec<_> = counted.map(|refusal| &*refusal.protocol).collect();
-    protocols.sort_unstable();
-    assert_eq!(protocols, ["grpc", "http"]);
+    let protocols: Vec<_> = counted.map(|refusal| &*refusal.protocol).collect();
+    for protocol in ["grpc", "http"] {
+        assert!(protocols.contains(&protocol), "{protocols:?}");
+    }
     let why = "the journal cannot be written: no more requests are taken until the next start";
     assert!(server.log().contains(why), "{}", server.log());
 }
