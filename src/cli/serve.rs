@@ -128,7 +128,7 @@ fn banner(config: &Config, addresses: Addresses) -> String {
         text,
         "\
 otlake {version}
-  OTLP/gRPC  {grpc}
+  OTLP/gRPC  {grpc}, and OTAP
   OTLP/HTTP  {http}
   lake       {catalog}, files in {files}
   access     {auth}

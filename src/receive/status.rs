@@ -81,6 +81,15 @@ pub fn to_grpc(refusal: &Refusal) -> Status {
     Status::new(code, &refusal.message)
 }
 
+/// How a stream of record batches ends by a refusal. RESOURCE_EXHAUSTED would be tried again by some clients.
+#[must_use]
+pub fn to_grpc_stream(refusal: &Refusal) -> Status {
+    match code(refusal.reason) {
+        Code::ResourceExhausted => Status::invalid_argument(&refusal.message),
+        _ => to_grpc(refusal),
+    }
+}
+
 /// A refusal as a gRPC response without a body, for layers that answer before a service does.
 #[must_use]
 pub fn to_grpc_response(refusal: &Refusal) -> Response {

@@ -168,7 +168,7 @@ async fn a_message_that_is_too_large_is_told() {
         assert_eq!(status.status_code(), StatusCode::InvalidArgument);
         let message = &status.status_message;
         assert!(message.contains("--max-body-bytes"), "{message}");
-        assert_eq!(stream.end().await.1.code(), Code::ResourceExhausted);
+        assert_eq!(stream.end().await.1.code(), Code::InvalidArgument);
     }
     let status = server.status().await;
     assert_eq!(refused(&status, "otap", "body_too_large"), (3, 0));
@@ -339,6 +339,40 @@ async fn the_token_comes_with_the_stream_or_with_its_batches() {
     assert_eq!(stream.end().await.1.code(), Code::Unauthenticated);
     let status = server.status_with(Some(TOKEN)).await;
     assert_eq!(refused(&status, "otap", "unauthenticated"), (2, 0));
+}
+
+/// Scenario: a server with a token; a stream without one whose first message is larger than a stranger's may be, and one
+/// whose second message is, after a first with the token.
+/// Guarantees: the first is refused by its size before its token is looked for; the second is taken.
+#[tokio::test]
+async fn a_stranger_cannot_send_much() {
+    let server = ServerBuilder::new()
+        .args(&["--seal-max-age", "1h"])
+        .env("OTLAKE_TOKEN", TOKEN)
+        .start();
+    let (batches, _) = batches();
+    let large = |batch: &BatchArrowRecords| BatchArrowRecords {
+        headers: literal_header("authorization", &format!("Bearer {TOKEN}")),
+        arrow_payloads: batch.arrow_payloads.clone(),
+        batch_id: batch.batch_id,
+    };
+    // An unknown field makes it large.
+    let padded = |batch: &BatchArrowRecords| {
+        let mut message = batch.encode_to_vec();
+        prost::encoding::bytes::encode(15, &vec![0; 2 << 20], &mut message);
+        frame(false, &message)
+    };
+    let stream = OtapStream::open(&server, Signal::Logs).await;
+    stream.send_raw(padded(&large(&batches[0]))).await;
+    let mut stream = stream;
+    let status = stream.status().await.unwrap();
+    assert_eq!(status.status_code(), StatusCode::InvalidArgument);
+    assert_eq!(stream.end().await.1.code(), Code::InvalidArgument);
+
+    let mut stream = OtapStream::open(&server, Signal::Logs).await;
+    assert_eq!(stream.exchange(&large(&batches[0])).await.0, StatusCode::Ok);
+    stream.send_raw(padded(&large(&batches[1]))).await;
+    assert_eq!(stream.status().await.unwrap().status_code(), StatusCode::Ok);
 }
 
 /// One header in HPACK: a literal without indexing, new name, no Huffman code (RFC 7541, 6.2.2).

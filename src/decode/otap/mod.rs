@@ -182,6 +182,10 @@ impl StreamDecoder {
         &mut self,
         read: &[(ArrowPayloadType, Vec<arrow::record_batch::RecordBatch>)],
     ) -> Result<Tables, DecodeError> {
+        let rows = read.iter().flat_map(|(_, batches)| batches);
+        let rows = rows.map(|batch| batch.num_rows() as u64).sum::<u64>();
+        self.memory
+            .use_for_batch(rows.saturating_mul(SCRATCH_BYTES_PER_ROW))?;
         let mut tables = Tables::default();
         for (payload_type, batches) in read {
             let table = readers::table(batches, &mut self.memory);
@@ -228,6 +232,10 @@ impl StreamDecoder {
         OtapError::Stream(why)
     }
 }
+
+/// What a row of any table takes while its batch becomes rows, bytes: ids, parents, their index and the order of children.
+/// A few kilobytes of compressed columns can have millions of rows, whose columns are much smaller than that.
+const SCRATCH_BYTES_PER_ROW: u64 = 64;
 
 /// Whether a signal's batches have payloads of this type.
 fn is_of(signal: Signal, payload_type: ArrowPayloadType) -> bool {

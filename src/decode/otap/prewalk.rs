@@ -38,7 +38,7 @@ pub const FIELDS_MAX: usize = 512;
 pub const FIELD_DEPTH_MAX: usize = 8;
 
 /// Rows of one record batch.
-pub const ROWS_MAX: usize = 1 << 22;
+pub const ROWS_MAX: usize = 1 << 21;
 
 /// Items of a list column over all of its rows.
 pub const ITEMS_MAX: usize = 1 << 25;

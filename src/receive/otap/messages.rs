@@ -21,6 +21,9 @@ const HEAD_BYTES: usize = 5;
 /// send a batch again that is still here.
 const MEMORY_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long nothing may come of a message that has begun: what has come of it holds memory.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// How often it looks again.
 const MEMORY_WAIT_STEP: Duration = Duration::from_millis(5);
 
@@ -80,6 +83,11 @@ impl Messages {
         }
     }
 
+    /// Changes the largest message that is taken.
+    pub(super) fn take_up_to(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
+    }
+
     /// The next message. Can be dropped and asked again.
     ///
     /// # Errors
@@ -107,7 +115,14 @@ impl Messages {
                     });
                 }
             }
-            match self.body.frame().await {
+            // Between messages a stream may be silent for as long as it likes.
+            let frame = if self.head.is_empty() {
+                self.body.frame().await
+            } else {
+                let frame = tokio::time::timeout(PAUSE_MAX, self.body.frame()).await;
+                frame.map_err(|_| incomplete("nothing more comes of a message that has begun"))?
+            };
+            match frame {
                 Some(Ok(frame)) => self.pending = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => return Err(incomplete(&error.to_string())),
                 None if self.head.is_empty() => return Ok(Next::End),
@@ -374,5 +389,31 @@ mod tests {
             let refusal = messages.inflate(framed).await.err().unwrap();
             assert_eq!(refusal.reason, Reason::Malformed);
         }
+    }
+
+    /// Scenario: a client is silent for a day between two messages, and then in the midst of one.
+    /// Guarantees: the first is no matter; the second ends the stream, and gives the memory back.
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_within_a_message_is_not_waited_for() {
+        let day = Duration::from_secs(86_400);
+        let pieces = [
+            (Duration::ZERO, framed(0, b"first")),
+            (day, vec![0, 0, 0, 1, 0, 7]),
+        ];
+        let later = tokio_stream::StreamExt::then(iter(pieces), |(pause, bytes)| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(bytes)))
+        });
+        let then_nothing = tokio_stream::StreamExt::chain(later, tokio_stream::pending());
+        let body = Body::new(StreamBody::new(then_nothing).boxed_unsync());
+        let budget = Budget::new(1 << 20);
+        let mut messages = Messages::new(body, Compression::Identity, MAX_BYTES, &budget);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(next_message(&mut messages).await, "first");
+        let refusal = messages.next().await.err().unwrap();
+        assert_eq!(refusal.reason, Reason::Incomplete);
+        assert!((day..day + 2 * PAUSE_MAX).contains(&begun.elapsed()));
+        drop(messages);
+        assert_eq!(budget.reserved(), 0);
     }
 }

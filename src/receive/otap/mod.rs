@@ -18,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, Request, header};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower::Service;
 
 use self::messages::Messages;
@@ -32,9 +32,8 @@ use super::intake::Intake;
 use super::refusal::Refusal;
 use crate::signal::{Protocol, Signal};
 
-/// Streams that are read at the same time, over all connections; further ones are opened and wait for their turn. Each
-/// may hold its readers' dictionaries.
-const STREAMS_MAX: usize = 1024;
+/// The largest first message of a stream that has no token yet: anyone can send it, and the token comes in it.
+const UNKNOWN_MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// The gRPC path of a signal's stream.
 #[must_use]
@@ -70,7 +69,6 @@ pub fn with_streams(
     let shared = Shared {
         intake: Arc::clone(intake),
         gate: gate.clone(),
-        permits: Arc::new(Semaphore::new(STREAMS_MAX)),
         stop,
     };
     for signal in Signal::ALL {
@@ -146,7 +144,10 @@ impl StreamService {
         let messages = Messages::new(
             request.into_body(),
             compression,
-            intake.max_body_bytes,
+            match wants_token {
+                true => intake.max_body_bytes.min(UNKNOWN_MESSAGE_BYTES_MAX),
+                false => intake.max_body_bytes,
+            },
             &intake.budget,
         );
         let stream = Stream::new(&self.shared, self.signal, client, messages, wants_token);

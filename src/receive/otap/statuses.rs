@@ -107,11 +107,12 @@ fn trailers(refusal: Option<&Refusal>) -> HeaderMap {
         return ok();
     };
     let mut trailers = HeaderMap::new();
-    match status::to_grpc(refusal).add_header(&mut trailers) {
+    let status = status::to_grpc_stream(refusal);
+    match status.add_header(&mut trailers) {
         Ok(()) => trailers,
         // A message that cannot stand in a header is left out.
         Err(_) => {
-            let code = i32::from(status::code(refusal.reason));
+            let code = i32::from(status.code());
             HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from(code))])
         }
     }

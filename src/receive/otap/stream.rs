@@ -9,9 +9,11 @@
 //! | what happens | the batch's status | the stream |
 //! |---|---|---|
 //! | the batch is kept, or a retry of one that is | OK | goes on |
-//! | its content is wrong, or too large | INVALID_ARGUMENT | goes on |
+//! | its content is wrong | INVALID_ARGUMENT | goes on |
 //! | no room in memory or on disk, or the server stops | UNAVAILABLE | goes on |
-//! | nothing behind it can be understood | INVALID_ARGUMENT | ends with INVALID_ARGUMENT |
+//! | it is too large, or nothing behind it can be understood | INVALID_ARGUMENT | ends with INVALID_ARGUMENT |
+//! | no memory for the dictionaries it brings | UNAVAILABLE | ends with UNAVAILABLE |
+//! | no memory for its bytes | | the same |
 //! | a token is missing or wrong | UNAUTHENTICATED | ends with UNAUTHENTICATED |
 //! | the client closes its side | | ends with OK once every batch has its status |
 //! | the server stops | | the same with UNAVAILABLE: batches without a status are to be sent again |
@@ -24,7 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::messages::{Framed, Messages, Next, wait_for_memory};
@@ -42,8 +44,9 @@ use crate::telemetry::{Client, Reason};
 /// Batches of one stream that are decoded and wait to be durable; then the stream is not read. Producers have 64 at most.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Messages up to this size are decoded where they arrive; larger ones would hold up the other streams of the thread.
-const INLINE_DECODE_BYTES_MAX: usize = 64 << 10;
+/// Messages up to this size are decoded where they arrive; larger ones would hold up the other streams of the thread. Their
+/// columns are compressed, so that this says little of the work: small.
+const INLINE_DECODE_BYTES_MAX: usize = 4 << 10;
 
 /// A status to be written. Dropped before, its batch is remembered.
 pub(super) struct Answer {
@@ -56,8 +59,6 @@ pub(super) struct Answer {
 pub(super) struct Shared {
     pub(super) intake: Arc<Intake>,
     pub(super) gate: Gate,
-    /// One permit a stream.
-    pub(super) permits: Arc<Semaphore>,
     /// Turns true when the server stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -73,7 +74,6 @@ pub(super) struct Stream {
     /// Whether each batch has to carry a token.
     wants_token: bool,
     in_flight: JoinSet<Answer>,
-    permit: Option<OwnedSemaphorePermit>,
     /// There once nothing more is read: how the stream ends.
     end: Option<Result<(), Refusal>>,
 }
@@ -94,7 +94,6 @@ impl Stream {
             decoder: Some(Box::new(StreamDecoder::new(signal, &shared.intake.budget))),
             wants_token,
             in_flight: JoinSet::new(),
-            permit: None,
             end: None,
         }
     }
@@ -123,7 +122,7 @@ impl Stream {
                     Err(_) => Err(internal()),
                 },
                 _ = stop.wait_for(|stop| *stop) => Err(stopping()),
-                next = read(&mut self.permit, &self.shared, &mut self.messages), if !is_full => next,
+                next = read(&self.shared, &mut self.messages), if !is_full => next,
             };
             match next {
                 Ok(Next::Message(framed)) => {
@@ -191,6 +190,7 @@ impl Stream {
         if self.wants_token {
             let check = self.shared.gate.check_token(&header_map(&headers));
             check.map_err(Failure::Stream)?;
+            self.messages.take_up_to(self.shared.intake.max_body_bytes);
         }
         let reservation = self.shared.intake.budget.empty();
         let received = received_unix_nano();
@@ -245,16 +245,8 @@ impl Stream {
     }
 }
 
-/// Waits for the stream's turn and for memory, then reads.
-async fn read(
-    permit: &mut Option<OwnedSemaphorePermit>,
-    shared: &Shared,
-    messages: &mut Messages,
-) -> Result<Next, Refusal> {
-    if permit.is_none() {
-        let acquired = Arc::clone(&shared.permits).acquire_owned().await;
-        *permit = Some(acquired.map_err(|_| stopping())?);
-    }
+/// Waits for memory, then reads.
+async fn read(shared: &Shared, messages: &mut Messages) -> Result<Next, Refusal> {
     wait_for_memory(&shared.intake.budget).await;
     messages.next().await
 }

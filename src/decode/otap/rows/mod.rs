@@ -36,7 +36,7 @@ use self::arrays::Numbers;
 use self::columns::Columns;
 use super::tables::Tables;
 use crate::decode::DecodeError;
-use crate::memory::{MemoryError, Reservation};
+use crate::memory::Reservation;
 use crate::proto::arrow::ArrowPayloadType;
 use crate::rows::{EXPANDED_BYTES_MAX, NumberValue, Rows};
 use crate::signal::Signal;
@@ -103,7 +103,9 @@ fn check(bytes: u64, limit: u64) -> Result<(), DecodeError> {
     if bytes <= limit {
         return Ok(());
     }
-    Err(DecodeError::Memory(MemoryError::NeverFits { limit }))
+    malformed(format!(
+        "the texts of its attributes, events, links or exemplars take {bytes} bytes or more, limit {limit}"
+    ))
 }
 
 /// The columns `int_value` and `double_value` of points and exemplars.

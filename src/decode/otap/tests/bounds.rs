@@ -86,7 +86,7 @@ fn limits_of_records_are_held() {
         ),
         (items(ITEMS_MAX), items(ITEMS_MAX + 1), "limit 33554432"),
         (fixed(256), fixed(257), "limit 256"),
-        (rows(ROWS_MAX), rows(ROWS_MAX + 1), "limit 4194304"),
+        (rows(ROWS_MAX), rows(ROWS_MAX + 1), "limit 2097152"),
         (
             depth(FIELD_DEPTH_MAX),
             depth(FIELD_DEPTH_MAX + 1),
@@ -101,13 +101,33 @@ fn limits_of_records_are_held() {
     for (good, bad, expected) in cases {
         let read = decoder().read(&logs_batch("1", record(&good)), 0);
         assert!(read.is_ok(), "{expected}: {read:?}");
-        let is_batches = expected.ends_with("33554432") || expected.ends_with("4194304");
+        let is_batches = expected.ends_with("33554432") || expected.ends_with("2097152");
         let what = match is_batches {
             true => refused_record(record(&bad)),
             false => lost_record(record(&bad)),
         };
         assert!(what.contains(expected), "{what}, and not {expected}");
     }
+}
+
+/// Scenario: three tables of as many rows as one may have, in a few hundred bytes.
+/// Guarantees: what it takes to make rows of them is counted before it is taken; the batch is refused alone, and nothing
+/// stays reserved.
+#[test]
+fn what_tables_take_while_they_become_rows_is_bounded() {
+    let budget = budget();
+    let mut decoder = StreamDecoder::new(Signal::Logs, &budget);
+    let rows = record(&column(NullArray::new(ROWS_MAX)));
+    assert!(rows.len() < 1000);
+    let types = [
+        ArrowPayloadType::Logs,
+        ArrowPayloadType::LogAttrs,
+        ArrowPayloadType::ResourceAttrs,
+    ];
+    let payloads = types.map(|of| payload(of, "1", rows.clone()));
+    let what = refused(&mut decoder, &batch_of(payloads.to_vec()));
+    assert!(what.contains("limit 268435456"), "{what}");
+    assert_eq!(budget.reserved(), decoder.held_bytes());
 }
 
 /// Scenario: two batches of a payload have more rows together than one may have.
@@ -118,7 +138,7 @@ fn rows_of_all_batches_of_a_payload_are_counted() {
     let mut producer = Producer::new(&rows.schema());
     let record = producer.record(&[rows.clone(), rows]);
     let what = refused(&mut decoder(), &logs_batch("1", record));
-    assert!(what.contains("limit 4194304"), "{what}");
+    assert!(what.contains("limit 2097152"), "{what}");
 }
 
 /// Scenario: a dictionary grows by deltas, beyond its limit in the end.
