@@ -428,7 +428,7 @@ async fn a_grpc_connection_that_is_reset_after_the_answer_is_followed_by_a_retry
 
 /// Scenario: a call is sent and its stream reset in the same breath; later, on the same connection, it comes again. Answers
 /// wait for the lake, so that none is written before the reset is read, however busy the machine is.
-/// Guarantees: stored once, whether the first one was read or not.
+/// Guarantees: stored once, whether the first one was read or not, and whichever of the two is looked at first.
 #[tokio::test]
 async fn a_stream_that_is_reset_at_once_and_called_again_is_stored_once() {
     let server = Server::with(&["--seal-max-age", "50ms", "--durability", "lake"]);

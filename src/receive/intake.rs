@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::refusal::Refusal;
-use super::retries::{Committer, Delivery, Failure, Retries};
+use super::retries::{Committer, Delivery, Entered, Failure, Retries};
 use crate::decode::{self, DecodeError, Encoding};
 use crate::journal::Digest;
 use crate::memory::{Budget, Reservation};
@@ -245,16 +245,20 @@ impl Intake {
 
     async fn take_in(&self, decoded: Decoded, tally: Tally) -> Result<Accepted, Refusal> {
         let rejections = decoded.rows.rejections.clone();
-        if let Some(digest) = decoded.digest
-            && let Some(delivery) = self.retries.take(digest).await
-        {
-            tally.repeat();
-            return Ok(Accepted {
-                rejections,
-                delivery,
-            });
-        }
-        let delivery = self.keep(decoded, tally).await?;
+        let entered = match decoded.digest {
+            None => None,
+            Some(digest) => match self.retries.take(digest).await {
+                Ok(delivery) => {
+                    tally.repeat();
+                    return Ok(Accepted {
+                        rejections,
+                        delivery,
+                    });
+                }
+                Err(entered) => Some(entered),
+            },
+        };
+        let delivery = self.keep(decoded, tally, entered).await?;
         Ok(Accepted {
             rejections,
             delivery,
@@ -306,9 +310,15 @@ impl Intake {
         })
     }
 
-    async fn keep(&self, decoded: Decoded, tally: Tally) -> Result<Delivery, Refusal> {
+    async fn keep(
+        &self,
+        decoded: Decoded,
+        tally: Tally,
+        entered: Option<Entered>,
+    ) -> Result<Delivery, Refusal> {
         let Decoded { rows, digest } = decoded;
         let (committer, answer) = self.retries.track(digest);
+        drop(entered);
         let receipt = Receipt {
             open: Some(OpenReceipt {
                 tally,

@@ -58,6 +58,20 @@ struct Flight {
     retries: Arc<Retries>,
 }
 
+/// A request that is on its way, and not kept yet: to be dropped once it is tracked, so that an equal one always finds it.
+#[derive(Debug)]
+pub struct Entered(Flight);
+
+impl Entered {
+    pub(super) fn new(retries: &Arc<Retries>, digest: Digest) -> Entered {
+        Entered(Flight::new(retries, digest))
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        self.0.ticket
+    }
+}
+
 impl Flight {
     fn new(retries: &Arc<Retries>, digest: Digest) -> Flight {
         Flight {

@@ -53,9 +53,8 @@ impl InFlight {
         }
     }
 
-    /// Waits until the equal requests that are in flight now have landed, at most for `limit`. Later ones are not waited for.
-    pub(super) async fn wait(&self, digest: Digest, limit: Duration) {
-        let before = self.next.load(Ordering::Relaxed);
+    /// Waits until the equal requests that went in flight before a ticket have landed, at most for `limit`.
+    pub(super) async fn wait(&self, digest: Digest, before: Ticket, limit: Duration) {
         if !self.has(digest, before) {
             return;
         }

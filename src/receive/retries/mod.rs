@@ -40,7 +40,7 @@ use crate::rows::Rows;
 use crate::signal::Signal;
 
 pub use self::answered::Connection;
-pub use self::delivery::{Answer, Committer, Delivery, Failure};
+pub use self::delivery::{Answer, Committer, Delivery, Entered, Failure};
 
 /// How many requests are remembered at most: some 10 MB.
 pub const REMEMBERED_MAX: usize = 65_536;
@@ -158,8 +158,18 @@ impl Retries {
     /// still waits is another request. One that is answered has its connection looked at: a reset that came before the retry
     /// may not have been read. While one has lost its client and is not decided yet, this waits for the decision: as long as
     /// that request would have waited for its answer.
-    pub async fn take(self: &Arc<Self>, digest: Digest) -> Option<Delivery> {
-        self.in_flight.wait(digest, EQUAL_WAIT_MAX).await;
+    ///
+    /// A request that is none is in flight from its first moment here, and the task is left once: so a request whose stream
+    /// was reset before it was looked at is dropped here, and not kept after the retry that came behind the reset.
+    ///
+    /// # Errors
+    /// [`Entered`] when it is no retry.
+    pub async fn take(self: &Arc<Self>, digest: Digest) -> Result<Delivery, Entered> {
+        let entered = Entered::new(self, digest);
+        tokio::task::yield_now().await;
+        self.in_flight
+            .wait(digest, entered.ticket(), EQUAL_WAIT_MAX)
+            .await;
         if let Some(connection) = self.answered.get(digest)
             && let Some(connection) = connection.upgrade()
         {
@@ -169,7 +179,7 @@ impl Retries {
             // Made before the look, so that no decision after it is missed.
             let decided = self.decided.notified();
             match self.look(digest) {
-                Poll::Ready(delivery) => return delivery,
+                Poll::Ready(delivery) => return delivery.ok_or(entered),
                 Poll::Pending => decided.await,
             }
         }
