@@ -174,6 +174,26 @@ async fn a_message_that_is_too_large_is_told() {
     assert_eq!(refused(&status, "otap", "body_too_large"), (3, 0));
 }
 
+/// Scenario: a message that is too large and does not tell whose it is, behind a batch whose answer waits for the lake.
+/// Guarantees: the batch gets its status, and the stream ends with INVALID_ARGUMENT and the limit.
+#[tokio::test]
+async fn a_message_of_nobody_that_is_too_large_ends_the_stream() {
+    let args = ["--seal-max-age", "300ms", "--durability", "lake"];
+    let server = Server::with(&[&args[..], &["--max-body-bytes", "64KiB"]].concat());
+    let (batches, _) = batches();
+    let mut stream = OtapStream::open(&server, Signal::Logs).await;
+    stream.send(&batches[0]).await;
+    stream.send_raw(frame(false, &[0xff; 200_000])).await;
+    let (statuses, end) = stream.end().await;
+    let [status] = &statuses[..] else {
+        panic!("{statuses:?}");
+    };
+    assert_eq!(status.batch_id, batches[0].batch_id);
+    assert_eq!(status.status_code(), StatusCode::Ok);
+    assert_eq!(end.code(), Code::InvalidArgument);
+    assert!(end.message().contains("--max-body-bytes"), "{end}");
+}
+
 /// Scenario: answers wait for the lake, whose next commit is an hour away; several batches are sent, then a commit is asked for.
 /// Guarantees: all are read before one is answered, and all are answered once they are in the lake.
 #[tokio::test]

@@ -133,7 +133,11 @@ impl Stream {
                 Ok(Next::TooLarge(framed)) => {
                     let refusal = Refusal::body_too_large(self.shared.intake.max_body_bytes);
                     let beginning = self.messages.beginning(&framed.raw());
-                    return Ok(self.refuse_stream(leading_batch_id(&beginning), refusal));
+                    // Where it is not known whose it is, the stream's end tells it, after the statuses that are left.
+                    if let Some(answer) = self.refuse_stream(leading_batch_id(&beginning), refusal)
+                    {
+                        return Ok(Some(answer));
+                    }
                 }
                 Ok(Next::End) => self.end = Some(Ok(())),
                 Err(refusal) => {
