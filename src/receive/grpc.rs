@@ -16,12 +16,11 @@ use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body_util::{BodyExt as _, Full};
-use prost::Message as _;
 use tower::Service;
 
 use super::answer::WayBack;
 use super::body::{self, Compression};
-use super::intake::{Accepted, Export, Intake};
+use super::intake::{Accepted, Export, Intake, MEMORY_WAIT_MAX};
 use super::refusal::Refusal;
 use super::status::{self, ExportResponse};
 use crate::decode::Encoding;
@@ -29,11 +28,11 @@ use crate::memory::Reservation;
 use crate::signal::{Protocol, Signal};
 use crate::telemetry::{Client, Reason};
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// What stands before each message: whether it is compressed, and its length.
-const FRAME_HEAD_BYTES: usize = 5;
+pub(super) const FRAME_HEAD_BYTES: usize = 5;
 
 /// The longest `user-agent` that is kept for the log.
 const USER_AGENT_BYTES_MAX: usize = 200;
@@ -115,7 +114,7 @@ impl Service<Request<Body>> for ExportService {
 async fn export(signal: Signal, intake: &Arc<Intake>, request: Request<Body>) -> Response {
     let client = client(&request);
     let way_back = WayBack::of(&request);
-    intake.wait_for_memory().await;
+    intake.wait_for_memory(MEMORY_WAIT_MAX).await;
     let outcome = match read_message(request, intake).await {
         Ok((body, body_reservation)) => {
             let export = Export {
@@ -177,16 +176,21 @@ async fn read_message(
     }
 }
 
-/// The one message of the answer, and the trailers that say OK.
-fn accepted(response: &ExportResponse) -> Response {
-    let message = response.encode_to_vec();
+/// An answer's message in its frame, not compressed.
+pub(super) fn frame(message: &impl prost::Message) -> Bytes {
+    let message = message.encode_to_vec();
     let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + message.len());
     framed.put_u8(0);
     // The longest answer is a few hundred bytes.
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     framed.put_slice(&message);
+    framed.freeze()
+}
+
+/// The one message of the answer, and the trailers that say OK.
+fn accepted(response: &ExportResponse) -> Response {
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
-    let body = Full::new(framed.freeze()).with_trailers(async { Some(Ok(trailers)) });
+    let body = Full::new(frame(response)).with_trailers(async { Some(Ok(trailers)) });
     let mut response = Response::new(Body::new(body));
     let content_type = HeaderValue::from_static("application/grpc");
     response

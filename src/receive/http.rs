@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use super::answer::WayBack;
 use super::body::{self, Compression};
 use super::grpc::client;
-use super::intake::{Accepted, Export, Intake};
+use super::intake::{Accepted, Export, Intake, MEMORY_WAIT_MAX};
 use super::readiness::Readiness;
 use super::refusal::Refusal;
 use super::status;
@@ -77,7 +77,7 @@ async fn export(signal: Signal, intake: Arc<Intake>, request: Request<Body>) -> 
     };
     let read = match compression(request.headers()) {
         Ok(compression) => {
-            intake.wait_for_memory().await;
+            intake.wait_for_memory(MEMORY_WAIT_MAX).await;
             let max = intake.max_body_bytes;
             body::read(request.into_body(), compression, max, &intake.budget).await
         }

@@ -24,9 +24,9 @@ use crate::telemetry::{Client, Counters, Reason};
 /// Bodies up to this size are decoded where they arrive; larger ones would hold up the other connections of the thread.
 const INLINE_DECODE_BYTES_MAX: usize = 64 << 10;
 
-/// How long a request waits, before its body is read, for memory that is nearly spent. Most clients do not retry, so a
+/// How long a single request waits, before its body is read, for memory that is nearly spent. Most clients do not retry, so a
 /// short wait is better for them than a refusal; a long one is worse, since they send one request after the other.
-const MEMORY_WAIT_MAX: Duration = Duration::from_millis(150);
+pub const MEMORY_WAIT_MAX: Duration = Duration::from_millis(150);
 
 /// How often a waiting request looks again.
 const MEMORY_WAIT_STEP: Duration = Duration::from_millis(5);
@@ -181,10 +181,10 @@ impl Intake {
     /// Holds a request back for a moment while memory is nearly spent, so that what is being staged can make room.
     ///
     /// Answers in any case: if there is still no room then, the request is refused where its bytes do not fit.
-    pub async fn wait_for_memory(&self) {
+    pub async fn wait_for_memory(&self, limit: Duration) {
         // The last eighth is for requests that are inside already.
         let nearly_spent = self.budget.limit() / 8 * 7;
-        let until = Instant::now() + MEMORY_WAIT_MAX;
+        let until = Instant::now() + limit;
         while self.budget.reserved() > nearly_spent && Instant::now() < until {
             tokio::time::sleep(MEMORY_WAIT_STEP).await;
         }

@@ -11,15 +11,13 @@ use http_body_util::BodyExt as _;
 
 use crate::memory::{Budget, MemoryError, Reservation};
 use crate::receive::body::{self, Compression};
+use crate::receive::grpc::FRAME_HEAD_BYTES;
 use crate::receive::refusal::Refusal;
 use crate::telemetry::Reason;
 
-/// What stands before each message: whether it is compressed, and its length.
-const HEAD_BYTES: usize = 5;
-
 /// How long a message waits for memory in its middle, or before it is read: less than the five seconds after which exporters
 /// send a batch again that is still here.
-const MEMORY_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(super) const MEMORY_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long nothing may come of a message that has begun: what has come of it holds memory.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -77,7 +75,7 @@ impl Messages {
             max_bytes,
             budget: budget.clone(),
             pending: Bytes::new(),
-            head: Vec::with_capacity(HEAD_BYTES),
+            head: Vec::with_capacity(FRAME_HEAD_BYTES),
             message: Vec::new(),
             reservation: budget.empty(),
         }
@@ -132,7 +130,7 @@ impl Messages {
     }
 
     fn take_head(&mut self) {
-        let missing = HEAD_BYTES.saturating_sub(self.head.len());
+        let missing = FRAME_HEAD_BYTES.saturating_sub(self.head.len());
         let taken = self.pending.split_to(missing.min(self.pending.len()));
         self.head.extend_from_slice(&taken);
     }
@@ -232,15 +230,6 @@ async fn reserve(reservation: &mut Reservation, bytes: u64) -> Result<(), Refusa
             Err(error) if Instant::now() >= until => return Err(error.into()),
             Err(_) => tokio::time::sleep(MEMORY_WAIT_STEP).await,
         }
-    }
-}
-
-/// Waits while memory is nearly spent: the last eighth is for what is inside already. Answers in any case.
-pub(super) async fn wait_for_memory(budget: &Budget) {
-    let nearly_spent = budget.limit() / 8 * 7;
-    let until = Instant::now() + MEMORY_WAIT_MAX;
-    while budget.reserved() > nearly_spent && Instant::now() < until {
-        tokio::time::sleep(MEMORY_WAIT_STEP).await;
     }
 }
 

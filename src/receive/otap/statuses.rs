@@ -7,22 +7,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame};
-use prost::Message as _;
 
 use super::OpenStream;
 use super::stream::{Answer, Stream};
-use crate::proto::arrow::BatchStatus;
 use crate::receive::connection::RecentAnswers;
+use crate::receive::grpc::{GRPC_STATUS, frame};
 use crate::receive::refusal::Refusal;
 use crate::receive::status;
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
-/// What stands before each message: whether it is compressed, and its length.
-const HEAD_BYTES: usize = 5;
 
 type Step = (Box<Stream>, Result<Option<Answer>, Refusal>);
 
@@ -89,16 +83,6 @@ impl HttpBody for StatusBody {
         };
         Poll::Ready(Some(Ok(frame)))
     }
-}
-
-fn frame(status: &BatchStatus) -> Bytes {
-    let mut framed = BytesMut::with_capacity(HEAD_BYTES + status.encoded_len());
-    framed.put_u8(0);
-    // A status is a few hundred bytes.
-    framed.put_u32(u32::try_from(status.encoded_len()).unwrap_or(u32::MAX));
-    // The buffer grows where it must.
-    let _ = status.encode(&mut framed);
-    framed.freeze()
 }
 
 fn trailers(refusal: Option<&Refusal>) -> HeaderMap {

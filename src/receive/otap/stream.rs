@@ -21,15 +21,16 @@
 //! The Go exporter drops what gets RESOURCE_EXHAUSTED, so that is never said. A bad batch is told before the stream ends: else
 //! it would be sent again on the next one, for ever.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
-use super::messages::{Framed, Messages, Next, wait_for_memory};
+use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next};
 use crate::decode::otap::message::{leading_batch_id, parse};
 use crate::decode::otap::{OtapError, StreamDecoder};
 use crate::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
@@ -74,6 +75,8 @@ pub(super) struct Stream {
     /// Whether each batch has to carry a token.
     wants_token: bool,
     in_flight: JoinSet<Answer>,
+    /// Which batch each task of those is for.
+    batch_ids: HashMap<Id, i64>,
     /// There once nothing more is read: how the stream ends.
     end: Option<Result<(), Refusal>>,
 }
@@ -94,6 +97,7 @@ impl Stream {
             decoder: Some(Box::new(StreamDecoder::new(signal, &shared.intake.budget))),
             wants_token,
             in_flight: JoinSet::new(),
+            batch_ids: HashMap::new(),
             end: None,
         }
     }
@@ -105,22 +109,16 @@ impl Stream {
     pub(super) async fn next(&mut self) -> Result<Option<Answer>, Refusal> {
         loop {
             if self.end.is_some() {
-                match self.in_flight.join_next().await {
-                    Some(Ok(answer)) => return Ok(Some(answer)),
-                    Some(Err(_)) => {}
-                    None => return self.end.take().unwrap_or(Ok(())).map(|()| None),
-                }
-                continue;
+                return match self.in_flight.join_next_with_id().await {
+                    Some(done) => Ok(Some(self.answer(done))),
+                    None => self.end.take().unwrap_or(Ok(())).map(|()| None),
+                };
             }
             let is_full = self.in_flight.len() >= IN_FLIGHT_MAX;
             let mut stop = self.shared.stop.clone();
             let next = tokio::select! {
                 biased;
-                Some(done) = self.in_flight.join_next() => match done {
-                    Ok(answer) => return Ok(Some(answer)),
-                    // Its task panicked: without a status, the client sends the batch again once the stream has ended.
-                    Err(_) => Err(internal()),
-                },
+                Some(done) = self.in_flight.join_next_with_id() => return Ok(Some(self.answer(done))),
                 _ = stop.wait_for(|stop| *stop) => Err(stopping()),
                 next = read(&self.shared, &mut self.messages), if !is_full => next,
             };
@@ -148,6 +146,17 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// The status of a batch whose task has ended. One that panicked, a bug of ours, has its status too: else the batch would
+    /// be sent again on the next stream, for ever.
+    fn answer(&mut self, done: Result<(Id, Answer), JoinError>) -> Answer {
+        let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let batch_id = self.batch_ids.remove(&id);
+        done.map_or_else(
+            |_| refused(batch_id.unwrap_or_default(), &internal()),
+            |(_, answer)| answer,
+        )
     }
 
     /// Takes one message. Answers the status of a batch that is refused at once.
@@ -219,7 +228,7 @@ impl Stream {
     fn keep(&mut self, batch_id: i64, rows: Rows, bytes: usize) {
         let intake = Arc::clone(&self.shared.intake);
         let (signal, client) = (self.signal, self.client.clone());
-        self.in_flight.spawn(async move {
+        let task = self.in_flight.spawn(async move {
             match intake.accept_rows(signal, rows, bytes, client).await {
                 Ok(accepted) => Answer {
                     status: BatchStatus {
@@ -232,6 +241,7 @@ impl Stream {
                 Err(refusal) => refused(batch_id, &refusal),
             }
         });
+        self.batch_ids.insert(task.id(), batch_id);
     }
 
     /// Ends the stream with a refusal, which is the batch's as well if it is known which one.
@@ -251,7 +261,7 @@ impl Stream {
 
 /// Waits for memory, then reads.
 async fn read(shared: &Shared, messages: &mut Messages) -> Result<Next, Refusal> {
-    wait_for_memory(&shared.intake.budget).await;
+    shared.intake.wait_for_memory(MEMORY_WAIT_MAX).await;
     messages.next().await
 }
 
@@ -304,6 +314,6 @@ fn stopping() -> Refusal {
 fn internal() -> Refusal {
     Refusal::new(
         Reason::Internal,
-        "decoding this batch failed inside otlake; this is a bug, please report it",
+        "taking this batch failed inside otlake; this is a bug, please report it",
     )
 }
