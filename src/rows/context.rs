@@ -119,6 +119,9 @@ pub(super) struct ContextColumns {
     interned_scope: [Interned; 4],
     resource_generation: u64,
     scope_generation: u64,
+    /// The context of the rows that are not in the columns yet, and how many they are.
+    dropped: [u32; 2],
+    pending: usize,
 }
 
 impl ContextColumns {
@@ -132,6 +135,8 @@ impl ContextColumns {
             interned_scope: Default::default(),
             resource_generation: 0,
             scope_generation: 0,
+            dropped: [0; 2],
+            pending: 0,
         }
     }
 
@@ -147,7 +152,19 @@ impl ContextColumns {
         cost
     }
 
+    /// Appends a row. Those of one context are put into the columns together.
+    #[inline]
     pub(super) fn push(&mut self, context: &Context) {
+        let is_resource = self.resource_generation == context.resource_generation;
+        let is_scope = self.scope_generation == context.scope_generation;
+        if !(is_resource && is_scope) {
+            self.begin(context);
+        }
+        self.pending += 1;
+    }
+
+    fn begin(&mut self, context: &Context) {
+        self.put_pending();
         if self.resource_generation != context.resource_generation {
             self.interned_resource = intern(&mut self.resource, &context.resource);
             self.resource_generation = context.resource_generation;
@@ -156,17 +173,24 @@ impl ContextColumns {
             self.interned_scope = intern(&mut self.scope, &context.scope);
             self.scope_generation = context.scope_generation;
         }
+        self.dropped = [context.resource_dropped, context.scope_dropped];
+    }
+
+    fn put_pending(&mut self) {
+        let rows = std::mem::take(&mut self.pending);
         for (column, text) in self.resource.iter_mut().zip(self.interned_resource) {
-            column.push_interned(text);
+            column.push_run(text, rows);
         }
         for (column, text) in self.scope.iter_mut().zip(self.interned_scope) {
-            column.push_interned(text);
+            column.push_run(text, rows);
         }
-        self.resource_dropped.push(context.resource_dropped);
-        self.scope_dropped.push(context.scope_dropped);
+        let [resource, scope] = self.dropped;
+        self.resource_dropped.push_run(resource, rows);
+        self.scope_dropped.push_run(scope, rows);
     }
 
     pub(super) fn finish(&mut self) -> ContextArrays {
+        self.put_pending();
         let [name, namespace, instance, attributes, resource_url] =
             self.resource.each_mut().map(TextColumn::finish);
         let [scope_name, scope_version, scope_attributes, scope_url] =

@@ -49,11 +49,25 @@ impl JsonText {
     }
 
     /// Writes a JSON string.
+    #[inline]
     pub fn string(&mut self, text: &str) {
+        self.out.reserve(text.len() + 2);
         self.out.push('"');
+        // Without a way out of the loop, so that many bytes are looked at together.
+        let is_plain = !text.bytes().fold(false, |any, byte| any | is_escaped(byte));
+        if is_plain {
+            self.out.push_str(text);
+        } else {
+            self.escape(text);
+        }
+        self.out.push('"');
+    }
+
+    #[cold]
+    fn escape(&mut self, text: &str) {
         let mut plain = 0;
         for (place, byte) in text.bytes().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            if !is_escaped(byte) {
                 continue;
             }
             // The escaped bytes are ASCII, so both places are character boundaries.
@@ -77,7 +91,6 @@ impl JsonText {
             }
         }
         self.out.push_str(text.get(plain..).unwrap_or_default());
-        self.out.push('"');
     }
 
     /// Writes a signed integer in digits.
@@ -182,6 +195,11 @@ impl JsonText {
         self.out.push(']');
         Ok(())
     }
+}
+
+/// Whether a byte of a JSON string is written as an escape.
+fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 #[cfg(test)]

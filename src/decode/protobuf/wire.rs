@@ -30,10 +30,12 @@ pub(in crate::decode) struct Fields<'a> {
     rest: &'a [u8],
 }
 
+#[cold]
 pub(in crate::decode) fn malformed<T>(what: impl Into<String>) -> Result<T, DecodeError> {
     Err(DecodeError::Malformed(what.into()))
 }
 
+#[cold]
 fn truncated<T>() -> Result<T, DecodeError> {
     malformed("the protobuf body ends inside a field")
 }
@@ -44,7 +46,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field's number and value; `None` at the message's end.
-    #[inline]
+    #[inline(always)]
     pub(in crate::decode) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -54,18 +56,22 @@ impl<'a> Fields<'a> {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => Value::Bytes(self.bytes()?),
-            3 => {
-                self.skip_group(number, 0)?;
-                Value::Group
-            }
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
-            4 => return malformed("the protobuf body ends a group that never began"),
-            other => return malformed(format!("protobuf wire type {other} does not exist")),
+            other => self.group(number, other)?,
         };
         Ok(Some((number, value)))
     }
 
-    #[inline]
+    #[cold]
+    fn group(&mut self, number: u32, wire_type: u8) -> Result<Value<'a>, DecodeError> {
+        match wire_type {
+            3 => self.skip_group(number, 0).map(|()| Value::Group),
+            4 => malformed("the protobuf body ends a group that never began"),
+            other => malformed(format!("protobuf wire type {other} does not exist")),
+        }
+    }
+
+    #[inline(always)]
     fn key(&mut self) -> Result<(u32, u8), DecodeError> {
         let key = self.varint()?;
         match u32::try_from(key) {
@@ -74,16 +80,20 @@ impl<'a> Fields<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
-        // Keys, lengths and small numbers are one byte.
-        if let [byte, rest @ ..] = self.rest
-            && *byte < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(*byte));
+        // Keys, lengths and small numbers are one byte or two.
+        match *self.rest {
+            [byte, ref rest @ ..] if byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(byte))
+            }
+            [low, high, ref rest @ ..] if high < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
+            }
+            _ => self.long_varint(),
         }
-        self.long_varint()
     }
 
     fn long_varint(&mut self) -> Result<u64, DecodeError> {
@@ -104,7 +114,7 @@ impl<'a> Fields<'a> {
         malformed("a protobuf varint is longer than 64 bits")
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((array, rest)) = self.rest.split_first_chunk::<N>() else {
             return truncated();
@@ -113,7 +123,7 @@ impl<'a> Fields<'a> {
         Ok(*array)
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = self.varint()?;
         let split = usize::try_from(len)
@@ -154,6 +164,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Value<'a> {
+    #[cold]
     fn wrong<T>(self, expected: &str) -> Result<T, DecodeError> {
         malformed(format!(
             "a protobuf field has another wire type than {expected}"
@@ -172,10 +183,7 @@ impl<'a> Value<'a> {
     /// A string; proto3 requires UTF-8.
     #[inline]
     pub(super) fn text(self) -> Result<&'a str, DecodeError> {
-        match std::str::from_utf8(self.bytes()?) {
-            Ok(text) => Ok(text),
-            Err(_) => malformed("a protobuf string is not UTF-8"),
-        }
+        text(self.bytes()?)
     }
 
     #[inline]
@@ -289,6 +297,15 @@ impl<'a> Value<'a> {
             other => return other.wrong("varint"),
         }
         check_list(into.len(), max)
+    }
+}
+
+/// A string's bytes as text; proto3 requires UTF-8.
+#[inline]
+pub(super) fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(_) => malformed("a protobuf string is not UTF-8"),
     }
 }
 
