@@ -12,8 +12,9 @@ use super::{Catalog, LakeConfig, extensions};
 /// Memory that DuckDB may use for publishing and merging; more goes to temporary files.
 const WRITER_MEMORY_MAX: &str = "256MB";
 
-/// Threads of the writing DuckDB: merging must leave room for receiving.
-const WRITER_THREADS: i64 = 2;
+/// Threads of the writing DuckDB: merging must leave room for receiving, and a query that waits for another thread's part
+/// spins until it is there.
+const WRITER_THREADS: i64 = 1;
 
 /// Opens a connection that reads the lake whose catalog is `config`'s, with the lake's schema as the current one.
 ///
