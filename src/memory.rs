@@ -91,6 +91,12 @@ impl Budget {
         self.shared.reserved.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing new should begin: the last eighth is for what is inside already.
+    #[must_use]
+    pub fn is_nearly_spent(&self) -> bool {
+        self.reserved() > self.limit() / 8 * 7
+    }
+
     /// An empty reservation, to be grown.
     #[must_use]
     pub fn empty(&self) -> Reservation {

@@ -182,10 +182,8 @@ impl Intake {
     ///
     /// Answers in any case: if there is still no room then, the request is refused where its bytes do not fit.
     pub async fn wait_for_memory(&self, limit: Duration) {
-        // The last eighth is for requests that are inside already.
-        let nearly_spent = self.budget.limit() / 8 * 7;
         let until = Instant::now() + limit;
-        while self.budget.reserved() > nearly_spent && Instant::now() < until {
+        while self.budget.is_nearly_spent() && Instant::now() < until {
             tokio::time::sleep(MEMORY_WAIT_STEP).await;
         }
     }

@@ -14,6 +14,7 @@
 //! | it is too large, or nothing behind it can be understood | INVALID_ARGUMENT | ends with INVALID_ARGUMENT |
 //! | no memory for the dictionaries it brings | UNAVAILABLE | ends with UNAVAILABLE |
 //! | no memory for its bytes | | the same |
+//! | it holds much while memory is short, and its client is idle | | the same |
 //! | a token is missing or wrong | UNAUTHENTICATED | ends with UNAUTHENTICATED |
 //! | the client closes its side | | ends with OK once every batch has its status |
 //! | the server stops | | the same with UNAVAILABLE: batches without a status are to be sent again |
@@ -30,6 +31,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::idle::until_it_must_end;
 use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next};
 use crate::decode::otap::message::{leading_batch_id, parse};
 use crate::decode::otap::{OtapError, StreamDecoder};
@@ -115,12 +117,15 @@ impl Stream {
                 };
             }
             let is_full = self.in_flight.len() >= IN_FLIGHT_MAX;
+            let is_idle = self.in_flight.is_empty();
+            let held_bytes = self.decoder.as_ref().map_or(0, |it| it.held_bytes());
             let mut stop = self.shared.stop.clone();
             let next = tokio::select! {
                 biased;
                 Some(done) = self.in_flight.join_next_with_id() => return Ok(Some(self.answer(done))),
                 _ = stop.wait_for(|stop| *stop) => Err(stopping()),
                 next = read(&self.shared, &mut self.messages), if !is_full => next,
+                refusal = until_it_must_end(&self.shared.intake.budget, held_bytes), if is_idle => Err(refusal),
             };
             match next {
                 Ok(Next::Message(framed)) => {
