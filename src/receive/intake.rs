@@ -354,10 +354,7 @@ fn abandoned() -> Refusal {
 
 /// A request that could not be decoded. Its own body does not count as memory that others may give back.
 fn refusal(error: DecodeError, body: &Reservation) -> Refusal {
-    match error {
-        DecodeError::Memory(error) => error.holding(body.bytes()).into(),
-        malformed => malformed.into(),
-    }
+    error.holding(body.bytes()).into()
 }
 
 pub(super) fn received_unix_nano() -> i64 {

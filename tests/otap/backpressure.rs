@@ -9,12 +9,13 @@ use otlake::otap_producer::{Dictionaries, Options, Producer};
 use otlake::proto::arrow::{BatchArrowRecords, StatusCode};
 use otlake::proto::logs::v1::LogRecord;
 use otlake::signal::Signal;
+use prost::Message as _;
 use tonic::Code;
 
 use crate::support::crash_load::Random;
 use crate::support::fake_clock::FakeClock;
 use crate::support::otap_load::produce;
-use crate::support::otlp::{Export, resource, text};
+use crate::support::otlp::{Export, kv, resource, text};
 use crate::support::outage::{LakeAway, skip};
 use crate::support::raw::{accepted_rows, refused};
 use crate::support::stream::OtapStream;
@@ -86,7 +87,8 @@ impl Client {
 }
 
 /// Scenario: the lake is away until the journal may not grow any more, and then back.
-/// Guarantees: each batch meanwhile gets UNAVAILABLE with the reason; the stream stays, and takes batches again by itself.
+/// Guarantees: each batch meanwhile gets UNAVAILABLE with the reason, on new streams too; the stream stays, and takes batches
+/// again by itself.
 /// Everything taken is in the lake once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_journal_refuses_batches_and_keeps_the_stream() {
@@ -96,9 +98,10 @@ async fn a_full_journal_refuses_batches_and_keeps_the_stream() {
     let away = LakeAway::take(&server.data_dir());
     let why = client.fill().await;
     assert!(why.contains("--journal-max-bytes"), "{why}");
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_eq!(client.send().await.0, StatusCode::Unavailable);
     }
+    assert_eq!(refused_on_a_new_stream(&server).await, Code::Ok);
     let status = server.status().await;
     assert_eq!(refused(&status, "otap", "disk_full"), (4, 0));
     away.put_back();
@@ -107,6 +110,16 @@ async fn a_full_journal_refuses_batches_and_keeps_the_stream() {
         eventually("room", async || client.send().await.0 == StatusCode::Ok).await;
     }
     finish(server, client).await;
+}
+
+/// Opens a stream on a server without room, which must go well: a client that cannot open one believes that there is no OTAP.
+/// Its batch is refused for now, and the stream ends well.
+async fn refused_on_a_new_stream(server: &Server) -> Code {
+    let mut client = Client::connect(server, Dictionaries::Native).await;
+    client.random = Random::new(9);
+    assert_eq!(client.send().await.0, StatusCode::Unavailable);
+    client.stream.close_send();
+    client.stream.end().await.1.code()
 }
 
 /// A server with a small buffer whose sealer cannot make room: it has nowhere to write.
@@ -130,8 +143,8 @@ fn without_room() -> (Server, impl FnOnce()) {
 }
 
 /// Scenario: batches without dictionaries fill the memory while nothing can be sealed; then it can.
-/// Guarantees: each batch meanwhile gets UNAVAILABLE with the reason, and leaves nothing behind; the stream stays, and takes
-/// batches again.
+/// Guarantees: each batch meanwhile gets UNAVAILABLE with the reason, on new streams too, and leaves nothing behind; the stream
+/// stays, and takes batches again.
 #[tokio::test(flavor = "multi_thread")]
 async fn full_memory_refuses_batches_and_keeps_the_stream() {
     let (server, make_room) = without_room();
@@ -140,14 +153,38 @@ async fn full_memory_refuses_batches_and_keeps_the_stream() {
     assert!(why.contains("--max-buffered-bytes"), "{why}");
     let full = server.status().await;
     assert_eq!(client.send().await.0, StatusCode::Unavailable);
+    assert_eq!(refused_on_a_new_stream(&server).await, Code::Ok);
     let status = server.status().await;
     assert_eq!(status.buffered_bytes, full.buffered_bytes);
-    assert_eq!(refused(&status, "otap", "memory_full"), (2, 0));
+    assert_eq!(refused(&status, "otap", "memory_full"), (3, 0));
     assert_eq!(accepted_rows(&status), client.taken);
     make_room();
     server.flush().await;
     assert_eq!(client.send().await.0, StatusCode::Ok);
     finish(server, client).await;
+}
+
+/// Scenario: a batch of a few kilobytes whose rows need more memory than there is at all, between others.
+/// Guarantees: it gets INVALID_ARGUMENT and the advice to send less, never to be sent again; the stream goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_never_fits_is_not_to_be_sent_again() {
+    let (server, _) = without_room();
+    let mut client = Client::connect(&server, Dictionaries::Delta).await;
+    client.text_bytes = 1 << 10;
+    assert_eq!(client.send().await.0, StatusCode::Ok);
+    let record = LogRecord {
+        attributes: vec![kv("text", text(&"x".repeat(TEXT_BYTES)))],
+        ..LogRecord::default()
+    };
+    let request = Export::logs(resource(vec![]), Default::default(), vec![record; 64]);
+    let batch = produce(&mut client.producer, &request);
+    assert!(batch.encoded_len() < 64 << 10);
+    let (code, message) = client.stream.exchange(&batch).await;
+    assert_eq!(code, StatusCode::InvalidArgument, "{message}");
+    assert!(message.contains("send smaller batches"), "{message}");
+    let status = server.status().await;
+    assert_eq!(refused(&status, "otap", "rows_too_large"), (1, 0));
+    assert_eq!(client.send().await.0, StatusCode::Ok);
 }
 
 /// Scenario: the same with dictionaries that grow by each batch.

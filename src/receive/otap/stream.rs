@@ -226,7 +226,8 @@ impl Stream {
             return Err(Failure::Stream(internal()));
         };
         self.decoder = Some(decoder);
-        Ok(rows?)
+        // Its message is still held.
+        Ok(rows.map_err(|error| error.holding(bytes as u64))?)
     }
 
     /// Has the rows kept; their status comes when they are.
@@ -321,4 +322,41 @@ fn internal() -> Refusal {
         Reason::Internal,
         "taking this batch failed inside otlake; this is a bug, please report it",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a batch refused for every reason there is.
+    /// Guarantees: what may pass is UNAVAILABLE; the rest is INVALID_ARGUMENT, but for a wrong token and our own mistakes.
+    /// Nothing is RESOURCE_EXHAUSTED, which the Go exporter takes for a batch to be dropped.
+    #[test]
+    fn a_status_says_whether_to_send_again() {
+        let code_of = |reason| {
+            let answer = refused(7, &Refusal::new(reason, "why"));
+            assert_eq!(answer.status.batch_id, 7);
+            assert_eq!(answer.status.status_message, "why");
+            answer.status.status_code()
+        };
+        for reason in [
+            Reason::MemoryFull,
+            Reason::DiskFull,
+            Reason::JournalFailed,
+            Reason::Stopping,
+        ] {
+            assert_eq!(code_of(reason), StatusCode::Unavailable);
+        }
+        for reason in [
+            Reason::BodyTooLarge,
+            Reason::RowsTooLarge,
+            Reason::Malformed,
+            Reason::UnsupportedCompression,
+        ] {
+            assert_eq!(code_of(reason), StatusCode::InvalidArgument);
+        }
+        let token = code_of(Reason::Unauthenticated);
+        assert_eq!(token, StatusCode::Unauthenticated);
+        assert_eq!(code_of(Reason::Internal), StatusCode::Internal);
+    }
 }
