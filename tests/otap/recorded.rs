@@ -12,6 +12,7 @@ use otlake::decode::otap::StreamDecoder;
 use otlake::decode::otap::message::parse;
 use otlake::decode::{Encoding, decode};
 use otlake::memory::Budget;
+use otlake::receive::otap::stream_path;
 use otlake::rows::Rows;
 use otlake::signal::{Signal, Table};
 use serde_json::{Map, Value};
@@ -65,6 +66,8 @@ fn read(folder: &Path) -> Recording {
         .find(|signal| index["signal"] == signal.name());
     let batches = index["batches"].as_array().unwrap().iter();
     let expected = expected(folder, batches.len());
+    // What the exporter calls.
+    assert_eq!(index["method"], stream_path(signal.unwrap()));
     Recording {
         name: folder.file_name().unwrap().to_string_lossy().into_owned(),
         signal: signal.unwrap(),
