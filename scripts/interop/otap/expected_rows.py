@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import zstandard
-from google.protobuf.internal.decoder import _DecodeVarint32
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -263,13 +262,22 @@ SIGNALS = {
 }
 
 
+def varint(content, at):
+    """The number at a place, and the place behind it."""
+    number = shift = 0
+    while content[at] & 0x80:
+        number |= (content[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return number | content[at] << shift, at + 1
+
+
 def messages(path):
     """The messages of a file, each behind its length."""
     with open(path, "rb") as file:
         content = zstandard.ZstdDecompressor().stream_reader(file).read()
     at = 0
     while at < len(content):
-        length, at = _DecodeVarint32(content, at)
+        length, at = varint(content, at)
         yield content[at:at + length]
         at += length
 
