@@ -15,7 +15,7 @@ pub enum MemoryError {
     Full {
         /// Bytes asked for.
         wanted: u64,
-        /// Bytes that the growing reservation held already.
+        /// Bytes that the request held already.
         held: u64,
         /// Bytes reserved at that moment, by all.
         reserved: u64,
@@ -38,19 +38,27 @@ impl MemoryError {
     }
 
     /// The same failure of a request that holds `beside` bytes in another reservation: what would not fit if nobody
-    /// else held any never fits.
+    /// else held any never fits. Can be called for each of several others.
     #[must_use]
     pub fn holding(self, beside: u64) -> MemoryError {
-        match self {
-            MemoryError::Full {
-                wanted,
-                held,
-                limit,
-                ..
-            } if wanted.saturating_add(held).saturating_add(beside) > limit => {
-                MemoryError::NeverFits { limit }
-            }
-            other => other,
+        let MemoryError::Full {
+            wanted,
+            held,
+            reserved,
+            limit,
+        } = self
+        else {
+            return self;
+        };
+        let held = held.saturating_add(beside);
+        if wanted.saturating_add(held) > limit {
+            return MemoryError::NeverFits { limit };
+        }
+        MemoryError::Full {
+            wanted,
+            held,
+            reserved,
+            limit,
         }
     }
 }
@@ -89,6 +97,12 @@ impl Budget {
     #[must_use]
     pub fn reserved(&self) -> u64 {
         self.shared.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing new should begin: the last eighth is for what is inside already.
+    #[must_use]
+    pub fn is_nearly_spent(&self) -> bool {
+        self.reserved() > self.limit() / 8 * 7
     }
 
     /// An empty reservation, to be grown.
@@ -216,7 +230,8 @@ mod tests {
         let full = first.grow_to(61).unwrap_err();
         assert!(full.is_retryable());
         assert!(full.clone().holding(39).is_retryable());
-        assert!(!full.holding(40).is_retryable());
+        assert!(!full.clone().holding(40).is_retryable());
+        assert!(!full.holding(39).holding(1).is_retryable());
         first.absorb(second);
         assert_eq!((first.bytes(), budget.reserved()), (100, 100));
         first.shrink_to(10);

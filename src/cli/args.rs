@@ -281,13 +281,13 @@ pub struct SendArgs {
     #[arg(long, value_enum, default_value_t = SendCompression::None)]
     pub compression: SendCompression,
 
-    /// Batches of a stream that may wait for an answer, 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "OTAP")]
-    pub in_flight: u32,
+    /// Batches of a stream that may wait for an answer, 1 to 1024 [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "files", help_heading = "OTAP")]
+    pub in_flight: Option<u32>,
 
-    /// How the Arrow data inside a batch is compressed
-    #[arg(long, value_enum, default_value_t = ArrowCompression::Zstd, help_heading = "OTAP")]
-    pub arrow_compression: ArrowCompression,
+    /// How the Arrow data inside a batch is compressed [default: zstd]
+    #[arg(long, value_enum, help_heading = "OTAP")]
+    pub arrow_compression: Option<ArrowCompression>,
 
     /// Where to send [default: http://127.0.0.1:4317 for grpc and otap, http://127.0.0.1:4318 for http and http-json]
     #[arg(

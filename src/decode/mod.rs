@@ -42,6 +42,17 @@ pub enum DecodeError {
     Memory(#[from] MemoryError),
 }
 
+impl DecodeError {
+    /// The same failure of a request that holds `beside` bytes elsewhere: see [`MemoryError::holding`].
+    #[must_use]
+    pub fn holding(self, beside: u64) -> DecodeError {
+        match self {
+            DecodeError::Memory(error) => DecodeError::Memory(error.holding(beside)),
+            malformed @ DecodeError::Malformed(_) => malformed,
+        }
+    }
+}
+
 /// Decodes one request body of `signal`, received at `received_unix_nano`.
 ///
 /// Memory for the rows is taken from `reservation`, which ends up in the result.

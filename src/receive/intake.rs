@@ -182,10 +182,8 @@ impl Intake {
     ///
     /// Answers in any case: if there is still no room then, the request is refused where its bytes do not fit.
     pub async fn wait_for_memory(&self, limit: Duration) {
-        // The last eighth is for requests that are inside already.
-        let nearly_spent = self.budget.limit() / 8 * 7;
         let until = Instant::now() + limit;
-        while self.budget.reserved() > nearly_spent && Instant::now() < until {
+        while self.budget.is_nearly_spent() && Instant::now() < until {
             tokio::time::sleep(MEMORY_WAIT_STEP).await;
         }
     }
@@ -356,10 +354,7 @@ fn abandoned() -> Refusal {
 
 /// A request that could not be decoded. Its own body does not count as memory that others may give back.
 fn refusal(error: DecodeError, body: &Reservation) -> Refusal {
-    match error {
-        DecodeError::Memory(error) => error.holding(body.bytes()).into(),
-        malformed => malformed.into(),
-    }
+    error.holding(body.bytes()).into()
 }
 
 pub(super) fn received_unix_nano() -> i64 {

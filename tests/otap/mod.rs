@@ -2,6 +2,7 @@
 
 mod backpressure;
 mod differential;
+mod in_flight;
 mod produced;
 mod recorded;
 mod streams;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use otlake::proto::arrow::{ArrowPayloadType, BatchArrowRecords, StatusCode};
+use otlake::proto::arrow::{ArrowPayload, ArrowPayloadType, BatchArrowRecords, StatusCode};
 use otlake::proto::collector::logs::v1::ExportLogsServiceRequest;
 use otlake::signal::Signal;
 use prost::Message as _;
@@ -81,31 +81,70 @@ async fn a_stream_is_taken_in() {
     .await;
 }
 
-/// Scenario: a batch with two payloads of one type, and one of metrics in a stream of logs, before good ones.
+/// Scenario: batches of multivariate metrics and of spans in a stream of logs, and one with two payloads of one type, before
+/// good ones.
 /// Guarantees: each gets INVALID_ARGUMENT and leaves nothing; the stream goes on, and the good ones are taken.
 #[tokio::test]
 async fn a_bad_batch_is_refused_alone() {
     let server = Server::start();
     let (batches, rows) = batches();
     let mut stream = OtapStream::open(&server, Signal::Logs).await;
-    let mut other = BatchArrowRecords {
-        batch_id: 1000,
-        ..batches[0].clone()
+    let first = &batches[0].arrow_payloads[0];
+    let of_type = |payload_type: ArrowPayloadType| ArrowPayload {
+        r#type: payload_type.into(),
+        ..first.clone()
     };
-    for payload in &mut other.arrow_payloads {
-        payload.r#type = ArrowPayloadType::MultivariateMetrics.into();
+    let bad = [
+        (
+            vec![of_type(ArrowPayloadType::MultivariateMetrics)],
+            "MULTIVARIATE_METRICS",
+        ),
+        (vec![of_type(ArrowPayloadType::Spans)], "SPANS"),
+        (vec![first.clone(), first.clone()], "LOGS twice"),
+    ];
+    for (place, (arrow_payloads, why)) in (1000..).zip(bad) {
+        let batch = BatchArrowRecords {
+            batch_id: place,
+            arrow_payloads,
+            headers: Bytes::new(),
+        };
+        let (code, message) = stream.exchange(&batch).await;
+        assert_eq!(code, StatusCode::InvalidArgument);
+        assert!(message.contains(why), "{message}");
     }
-    let (code, message) = stream.exchange(&other).await;
-    assert_eq!(code, StatusCode::InvalidArgument);
-    assert!(message.contains("MULTIVARIATE_METRICS"), "{message}");
     for batch in &batches {
         assert_eq!(stream.exchange(batch).await.0, StatusCode::Ok);
     }
     stream.close_send();
     assert_eq!(stream.end().await.1.code(), Code::Ok);
     let status = server.status().await;
-    assert_eq!(refused(&status, "otap", "malformed"), (1, 0));
+    assert_eq!(refused(&status, "otap", "malformed"), (3, 0));
     assert_eq!(accepted_rows(&status), rows);
+}
+
+/// Scenario: a batch without payloads, and one with attributes of logs but without the logs.
+/// Guarantees: both are taken as the empty batches that they are.
+#[tokio::test]
+async fn an_empty_batch_is_taken() {
+    let server = Server::start();
+    let (batches, _) = batches();
+    let is_attributes =
+        |payload: &&ArrowPayload| payload.r#type == i32::from(ArrowPayloadType::LogAttrs);
+    let payloads = batches.iter().flat_map(|batch| &batch.arrow_payloads);
+    let attributes = payloads.clone().find(is_attributes).unwrap();
+    let mut stream = OtapStream::open(&server, Signal::Logs).await;
+    for (batch_id, arrow_payloads) in (0..).zip([vec![], vec![attributes.clone()]]) {
+        let batch = BatchArrowRecords {
+            batch_id,
+            arrow_payloads,
+            headers: Bytes::new(),
+        };
+        assert_eq!(stream.exchange(&batch).await.0, StatusCode::Ok);
+    }
+    stream.close_send();
+    assert_eq!(stream.end().await.1.code(), Code::Ok);
+    assert_eq!(accepted_rows(&server.status().await), 0);
+    assert_eq!(server.flush().await, 0);
 }
 
 /// Scenario: the second batch of a stream has a record that is cut off; others are sent behind it.
@@ -324,8 +363,8 @@ async fn what_was_answered_survives_a_kill() {
 
 /// Scenario: a server with a token; streams with the right one, a wrong one and none when they are opened, and with
 /// batches whose headers carry it, or not.
-/// Guarantees: a wrong one does not open a stream. Without one the stream is opened, and each batch's headers must have it:
-/// UNAUTHENTICATED ends the stream.
+/// Guarantees: a wrong one does not open a stream. Without one the stream is opened, and each batch's headers must have it,
+/// in whole or as a reference to those before: UNAUTHENTICATED ends the stream.
 #[tokio::test]
 async fn the_token_comes_with_the_stream_or_with_its_batches() {
     let server = ServerBuilder::new()
@@ -343,15 +382,17 @@ async fn the_token_comes_with_the_stream_or_with_its_batches() {
     assert_eq!(stream.end().await.1.code(), Code::Unauthenticated);
 
     let mut stream = OtapStream::open(&server, Signal::Logs).await;
-    let with_token = BatchArrowRecords {
-        headers: literal_header("authorization", &bearer),
-        ..batches[0].clone()
+    let with_headers = |place: usize, headers: Bytes| BatchArrowRecords {
+        headers,
+        ..batches[place].clone()
     };
+    let literal = literal_header(INDEXED, "authorization", &bearer);
+    let with_token = with_headers(0, literal);
     assert_eq!(stream.exchange(&with_token).await.0, StatusCode::Ok);
-    let without = BatchArrowRecords {
-        headers: Bytes::new(),
-        ..batches[1].clone()
-    };
+    // The first entry of the dynamic table, as Go's encoder says it the second time.
+    let again = with_headers(1, Bytes::from_static(&[0x80 | 62]));
+    assert_eq!(stream.exchange(&again).await.0, StatusCode::Ok);
+    let without = with_headers(2, Bytes::new());
     assert_eq!(
         stream.exchange(&without).await.0,
         StatusCode::Unauthenticated
@@ -372,7 +413,7 @@ async fn a_stranger_cannot_send_much() {
         .start();
     let (batches, _) = batches();
     let large = |batch: &BatchArrowRecords| BatchArrowRecords {
-        headers: literal_header("authorization", &format!("Bearer {TOKEN}")),
+        headers: literal_header(0, "authorization", &format!("Bearer {TOKEN}")),
         arrow_payloads: batch.arrow_payloads.clone(),
         batch_id: batch.batch_id,
     };
@@ -395,9 +436,12 @@ async fn a_stranger_cannot_send_much() {
     assert_eq!(stream.status().await.unwrap().status_code(), StatusCode::Ok);
 }
 
-/// One header in HPACK: a literal without indexing, new name, no Huffman code (RFC 7541, 6.2.2).
-fn literal_header(name: &str, value: &str) -> Bytes {
-    let mut header = vec![0];
+/// Marks a literal header that the dynamic table takes up (RFC 7541, 6.2.1); 0 is one that it does not (6.2.2).
+const INDEXED: u8 = 0x40;
+
+/// One header in HPACK: a literal, new name, no Huffman code.
+fn literal_header(mark: u8, name: &str, value: &str) -> Bytes {
+    let mut header = vec![mark];
     for text in [name, value] {
         header.push(u8::try_from(text.len()).unwrap());
         header.extend(text.as_bytes());

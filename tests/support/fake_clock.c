@@ -1,6 +1,7 @@
 /*
- * A wall clock that can be set under a running program, and is nobody else's: loaded with LD_PRELOAD, it adds the seconds
- * that stand in the file FAKE_CLOCK (8 bytes, native order) to the real time. Clocks that only go forward are left alone.
+ * Clocks that can be set under a running program, and are nobody else's: loaded with LD_PRELOAD, it adds the seconds that
+ * stand in the file FAKE_CLOCK to the real time: the first number to the wall clock, the second to the clock that only goes
+ * forward (8 bytes each, native order).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -17,7 +18,7 @@ static const volatile int64_t *offset_seconds;
 __attribute__((constructor)) static void map_offset(void)
 {
     int file = open(getenv("FAKE_CLOCK"), O_RDONLY);
-    void *page = mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
+    void *page = mmap(NULL, 2 * sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
     if (page == MAP_FAILED)
         _exit(125);
     offset_seconds = page;
@@ -29,7 +30,9 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     if (syscall(SYS_clock_gettime, clock, now) != 0)
         return -1;
     if (offset_seconds && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-        now->tv_sec += *offset_seconds;
+        now->tv_sec += offset_seconds[0];
+    if (offset_seconds && (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE || clock == CLOCK_BOOTTIME))
+        now->tv_sec += offset_seconds[1];
     return 0;
 }
 

@@ -1,4 +1,4 @@
-//! A wall clock for one server alone, which can be set while it runs; the machine's is never touched.
+//! Clocks for one server alone, which can be set while it runs; the machine's are never touched.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::ServerBuilder;
 use super::preload::compile;
 
-/// The clock: a library that the server is started with, and the file that it takes the difference from.
+/// The clocks: a library that the server is started with, and the file that it takes the differences from.
 pub struct FakeClock {
     library: PathBuf,
     offset_path: PathBuf,
@@ -18,7 +18,7 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// A clock that shows the real time.
+    /// Clocks that show the real time.
     ///
     /// # Errors
     /// Why this machine cannot have one.
@@ -34,19 +34,26 @@ impl FakeClock {
             _dir: dir,
         };
         clock.set(0);
+        clock.forward(0);
         Ok(clock)
     }
 
-    /// The server will go by this clock.
+    /// The server will go by these clocks.
     pub fn give_to(&self, server: ServerBuilder) -> ServerBuilder {
         server
             .env("LD_PRELOAD", self.library.to_str().unwrap())
             .env("FAKE_CLOCK", self.offset_path.to_str().unwrap())
     }
 
-    /// Sets the clock to so many seconds after the real time, at once.
+    /// Sets the wall clock to so many seconds after the real time, at once.
     pub fn set(&self, seconds: i64) {
         // In place: the server has the file mapped.
         self.offset.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// Makes so many seconds go by on the clock that timers go by, at once and altogether. A timer that is due then fires when
+    /// the server looks, as it does at each request.
+    pub fn forward(&self, seconds: u64) {
+        self.offset.write_all_at(&seconds.to_ne_bytes(), 8).unwrap();
     }
 }

@@ -112,10 +112,7 @@ fn defaults_are_as_documented() {
         (None, SendProtocol::Grpc, SendCompression::None)
     );
     assert_eq!((send.timeout, send.quiet), (Duration::from_secs(10), false));
-    assert_eq!(
-        (send.in_flight, send.arrow_compression),
-        (16, ArrowCompression::Zstd)
-    );
+    assert_eq!((send.in_flight, send.arrow_compression), (None, None));
     let Ok(Command::Serve(serve)) = parse("otlake serve --no-auth --check") else {
         panic!("serve")
     };
@@ -150,10 +147,14 @@ fn nonsense_is_a_usage_error() {
     };
     assert_eq!(
         (send.protocol, send.in_flight, send.arrow_compression),
-        (SendProtocol::Otap, 64, ArrowCompression::None)
+        (SendProtocol::Otap, Some(64), Some(ArrowCompression::None))
     );
     assert_eq!(
         refused("otlake send --count 5 logs.pb"),
+        ErrorKind::ArgumentConflict
+    );
+    assert_eq!(
+        refused("otlake send --protocol otap --in-flight 5 logs.pb"),
         ErrorKind::ArgumentConflict
     );
     assert_eq!(

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, default_port};
-use crate::cli::args::{SendArgs, SendCompression, SendProtocol};
+use crate::cli::args::{ArrowCompression, SendArgs, SendCompression, SendProtocol};
 use crate::signal::{Protocol, Signal};
 
 pub(super) use otap::OtapClient;
@@ -42,6 +42,9 @@ pub(super) enum Encoding {
     /// OTLP/JSON, over HTTP only.
     Json,
 }
+
+/// Batches of one OTAP stream that may wait for their status, unless `--in-flight` says otherwise.
+const IN_FLIGHT: u32 = 16;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +96,8 @@ impl Target {
             timeout: args.timeout,
             otap: (args.protocol == SendProtocol::Otap && protocol == Protocol::Grpc).then_some(
                 otap::Settings {
-                    compression: args.arrow_compression,
-                    in_flight: args.in_flight,
+                    compression: args.arrow_compression.unwrap_or(ArrowCompression::Zstd),
+                    in_flight: args.in_flight.unwrap_or(IN_FLIGHT),
                 },
             ),
         })

@@ -36,6 +36,7 @@ use self::generate::{Catalog, Encoder, Plan, Request};
 use self::pace::Pace;
 use self::report::{Report, Tally};
 use super::args::{SendArgs, SendProtocol, SendSignal};
+use super::failure::UsageError;
 use super::table;
 use crate::otap_producer::PARENTS_MAX;
 use crate::signal::{Protocol, Signal};
@@ -50,6 +51,7 @@ const UNREACHED_MAX: u32 = 10;
 /// # Errors
 /// When nothing can be sent at all: bad address, no server, bad files.
 pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
+    check_protocol(&args)?;
     let complete = if args.files.is_empty() {
         generated(&args).await?
     } else {
@@ -60,6 +62,23 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Refuses what only OTAP goes by when another protocol is meant: it would be ignored.
+fn check_protocol(args: &SendArgs) -> Result<(), UsageError> {
+    if args.protocol == SendProtocol::Otap {
+        return Ok(());
+    }
+    let given = [
+        ("--in-flight", args.in_flight.is_some()),
+        ("--arrow-compression", args.arrow_compression.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(UsageError(format!(
+            "{flag} is for --protocol otap: add that, or leave {flag} out"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Sends generated telemetry; says whether all of it was acknowledged.

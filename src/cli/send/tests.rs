@@ -120,6 +120,31 @@ async fn report_of_run(args: &SendArgs, records: u64, batch: u64) -> String {
     report.to_string()
 }
 
+/// Scenario: flags that only OTAP goes by, with every other protocol and none, for generated records and files.
+/// Guarantees: a usage error that names the flag and the protocol, before a server is looked for.
+#[tokio::test]
+async fn flags_of_otap_are_no_flags_of_otlp() {
+    for protocol in [
+        "",
+        "--protocol grpc",
+        "--protocol http",
+        "--protocol http-json",
+    ] {
+        for flag in [
+            "--in-flight 2",
+            "--arrow-compression none",
+            "--arrow-compression zstd a.pb",
+        ] {
+            let error = run(parsed(&format!("otlake send {protocol} {flag}"))).await;
+            let error = error.unwrap_err();
+            assert!(error.is::<UsageError>(), "{protocol} {flag}: {error}");
+            let (name, _) = flag.split_once(' ').unwrap();
+            let start = format!("{name} is for --protocol otap");
+            assert!(error.to_string().starts_with(&start), "{error}");
+        }
+    }
+}
+
 /// Scenario: refusals and partial successes over each protocol.
 /// Guarantees: status and message of the server are in the report, and rejected records are not acknowledged.
 #[tokio::test]

@@ -14,6 +14,8 @@ pub const BATCH_BYTES_MAX: u64 = 256 << 20;
 #[derive(Debug)]
 pub(super) struct Memory {
     held: Reservation,
+    /// What was held when the batch began, bytes.
+    held_before: u64,
     batch: Reservation,
     /// What the batch that is read holds elsewhere, bytes.
     beside: u64,
@@ -24,6 +26,7 @@ impl Memory {
     pub(super) fn new(budget: &Budget) -> Memory {
         Memory {
             held: budget.empty(),
+            held_before: 0,
             batch: budget.empty(),
             beside: 0,
         }
@@ -37,7 +40,13 @@ impl Memory {
     /// Begins a batch that holds `beside` bytes already.
     pub(super) fn begin_batch(&mut self, beside: u64) {
         self.batch.shrink_to(0);
+        self.held_before = self.held.bytes();
         self.beside = beside;
+    }
+
+    /// Bytes that stay with the stream since the batch began: they are the batch's own.
+    pub(super) fn grown_bytes(&self) -> u64 {
+        self.held.bytes().saturating_sub(self.held_before)
     }
 
     /// Hands over the bytes that the batch's tables take.
@@ -59,8 +68,9 @@ impl Memory {
                 "the batch takes {sum} bytes once it is decompressed, limit {BATCH_BYTES_MAX}"
             )));
         }
+        let beside = self.beside + self.grown_bytes();
         let grown = self.batch.grow_to(sum);
-        Ok(grown.map_err(|error| error.holding(self.beside))?)
+        Ok(grown.map_err(|error| error.holding(beside))?)
     }
 
     /// Takes bytes that stay with the stream.

@@ -56,6 +56,17 @@ pub enum OtapError {
     Stream(DecodeError),
 }
 
+impl OtapError {
+    /// The same failure of a batch that holds `beside` bytes elsewhere: see [`DecodeError::holding`].
+    #[must_use]
+    pub fn holding(self, beside: u64) -> OtapError {
+        match self {
+            OtapError::Batch(error) => OtapError::Batch(error.holding(beside)),
+            OtapError::Stream(error) => OtapError::Stream(error.holding(beside)),
+        }
+    }
+}
+
 /// The state of one stream: Arrow IPC readers with their dictionaries, and the headers' dynamic table.
 #[derive(Debug)]
 pub struct StreamDecoder {
@@ -115,7 +126,9 @@ impl StreamDecoder {
         reservation: Reservation,
     ) -> Result<Rows, OtapError> {
         let tables = self.read(batch, reservation.bytes())?;
-        rows(self.signal, &tables, received_unix_nano, reservation).map_err(OtapError::Batch)
+        let beside = tables.bytes() + self.memory.grown_bytes();
+        let rows = rows(self.signal, &tables, received_unix_nano, reservation);
+        rows.map_err(|error| OtapError::Batch(error.holding(beside)))
     }
 
     /// Reads the tables of a batch, which holds `beside` bytes of the budget already.

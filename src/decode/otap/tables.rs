@@ -10,7 +10,7 @@ use crate::proto::arrow::ArrowPayloadType;
 pub(super) struct Tables {
     tables: Vec<(ArrowPayloadType, RecordBatch)>,
     /// The memory of the tables' buffers.
-    _reservation: Option<Reservation>,
+    reservation: Option<Reservation>,
 }
 
 impl Tables {
@@ -27,8 +27,13 @@ impl Tables {
             .filter(|table| table.num_rows() > 0)
     }
 
+    /// The memory of the tables' buffers, bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.reservation.as_ref().map_or(0, Reservation::bytes)
+    }
+
     /// Holds the memory of the tables' buffers as long as the tables are there.
     pub(super) fn hold(&mut self, reservation: Reservation) {
-        self._reservation = Some(reservation);
+        self.reservation = Some(reservation);
     }
 }

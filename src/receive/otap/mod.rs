@@ -5,6 +5,7 @@
 //!
 //! Source: OTAP (otel-arrow), "OTAP Formal Specification", 3 and 4; gRPC over HTTP/2.
 
+mod idle;
 mod messages;
 mod statuses;
 mod stream;

@@ -14,6 +14,7 @@
 //! | it is too large, or nothing behind it can be understood | INVALID_ARGUMENT | ends with INVALID_ARGUMENT |
 //! | no memory for the dictionaries it brings | UNAVAILABLE | ends with UNAVAILABLE |
 //! | no memory for its bytes | | the same |
+//! | it holds much while memory is short, and its client is idle | | the same |
 //! | a token is missing or wrong | UNAUTHENTICATED | ends with UNAUTHENTICATED |
 //! | the client closes its side | | ends with OK once every batch has its status |
 //! | the server stops | | the same with UNAVAILABLE: batches without a status are to be sent again |
@@ -30,6 +31,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::idle::until_it_must_end;
 use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next};
 use crate::decode::otap::message::{leading_batch_id, parse};
 use crate::decode::otap::{OtapError, StreamDecoder};
@@ -115,12 +117,15 @@ impl Stream {
                 };
             }
             let is_full = self.in_flight.len() >= IN_FLIGHT_MAX;
+            let is_idle = self.in_flight.is_empty();
+            let held_bytes = self.decoder.as_ref().map_or(0, |it| it.held_bytes());
             let mut stop = self.shared.stop.clone();
             let next = tokio::select! {
                 biased;
                 Some(done) = self.in_flight.join_next_with_id() => return Ok(Some(self.answer(done))),
                 _ = stop.wait_for(|stop| *stop) => Err(stopping()),
                 next = read(&self.shared, &mut self.messages), if !is_full => next,
+                refusal = until_it_must_end(&self.shared.intake.budget, held_bytes), if is_idle => Err(refusal),
             };
             match next {
                 Ok(Next::Message(framed)) => {
@@ -221,7 +226,8 @@ impl Stream {
             return Err(Failure::Stream(internal()));
         };
         self.decoder = Some(decoder);
-        Ok(rows?)
+        // Its message is still held.
+        Ok(rows.map_err(|error| error.holding(bytes as u64))?)
     }
 
     /// Has the rows kept; their status comes when they are.
@@ -316,4 +322,41 @@ fn internal() -> Refusal {
         Reason::Internal,
         "taking this batch failed inside otlake; this is a bug, please report it",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a batch refused for every reason there is.
+    /// Guarantees: what may pass is UNAVAILABLE; the rest is INVALID_ARGUMENT, but for a wrong token and our own mistakes.
+    /// Nothing is RESOURCE_EXHAUSTED, which the Go exporter takes for a batch to be dropped.
+    #[test]
+    fn a_status_says_whether_to_send_again() {
+        let code_of = |reason| {
+            let answer = refused(7, &Refusal::new(reason, "why"));
+            assert_eq!(answer.status.batch_id, 7);
+            assert_eq!(answer.status.status_message, "why");
+            answer.status.status_code()
+        };
+        for reason in [
+            Reason::MemoryFull,
+            Reason::DiskFull,
+            Reason::JournalFailed,
+            Reason::Stopping,
+        ] {
+            assert_eq!(code_of(reason), StatusCode::Unavailable);
+        }
+        for reason in [
+            Reason::BodyTooLarge,
+            Reason::RowsTooLarge,
+            Reason::Malformed,
+            Reason::UnsupportedCompression,
+        ] {
+            assert_eq!(code_of(reason), StatusCode::InvalidArgument);
+        }
+        let token = code_of(Reason::Unauthenticated);
+        assert_eq!(token, StatusCode::Unauthenticated);
+        assert_eq!(code_of(Reason::Internal), StatusCode::Internal);
+    }
 }
