@@ -1,7 +1,7 @@
 //! OTAP: the Arrow record batches of one stream to rows.
 //!
-//! A batch is read in two steps. First every payload goes through the Arrow IPC reader that it continues, which may change that
-//! reader's dictionaries; then the tables that came out become rows. Where the first step cannot follow the client's writer,
+//! A batch is read in three steps. First its messages are told apart and verified ([`Walked`]). Then every payload goes through the Arrow IPC reader that it continues, which may change that
+//! reader's dictionaries; then the tables that came out become rows. Where the first two cannot follow the client's writer,
 //! the stream is lost: every delta and every key that comes after would mean something else. All else is the batch's alone.
 //!
 //! | what is wrong | error | why |
@@ -22,20 +22,23 @@
 
 pub mod headers;
 pub mod held;
+mod inflate;
 pub mod message;
 pub mod prewalk;
 pub mod readers;
 mod rows;
 mod tables;
+mod walked;
 
 use self::headers::{Header, Headers};
 use self::held::Memory;
 use self::readers::Readers;
 use self::rows::rows;
 use self::tables::Tables;
+pub use self::walked::Walked;
 use crate::decode::DecodeError;
 use crate::memory::{Budget, Reservation};
-use crate::proto::arrow::{ArrowPayload, ArrowPayloadType, BatchArrowRecords};
+use crate::proto::arrow::{ArrowPayloadType, BatchArrowRecords};
 use crate::rows::Rows;
 use crate::signal::Signal;
 
@@ -125,17 +128,31 @@ impl StreamDecoder {
         received_unix_nano: i64,
         reservation: Reservation,
     ) -> Result<Rows, OtapError> {
-        let tables = self.read(batch, reservation.bytes())?;
+        let walked = Walked::new(self.signal, batch);
+        self.decode_walked(walked, received_unix_nano, reservation)
+    }
+
+    /// Decodes one batch whose messages are known; else as [`StreamDecoder::decode`].
+    ///
+    /// # Errors
+    /// [`OtapError`]; nothing of the batch is kept then but what its dictionaries became.
+    pub fn decode_walked(
+        &mut self,
+        batch: Walked<'_>,
+        received_unix_nano: i64,
+        reservation: Reservation,
+    ) -> Result<Rows, OtapError> {
+        let tables = self.read_walked(batch, reservation.bytes())?;
         let beside = tables.bytes() + self.memory.grown_bytes();
         let rows = rows(self.signal, &tables, received_unix_nano, reservation);
         rows.map_err(|error| OtapError::Batch(error.holding(beside)))
     }
 
     /// Reads the tables of a batch, which holds `beside` bytes of the budget already.
-    fn read(&mut self, batch: &BatchArrowRecords, beside: u64) -> Result<Tables, OtapError> {
+    fn read_walked(&mut self, batch: Walked<'_>, beside: u64) -> Result<Tables, OtapError> {
         self.check()?;
         self.memory.begin_batch(beside);
-        match self.read_payloads(&batch.arrow_payloads) {
+        match self.read_payloads(batch) {
             Ok(Ok(mut tables)) => {
                 tables.hold(self.memory.take_batch());
                 Ok(tables)
@@ -151,38 +168,19 @@ impl StreamDecoder {
     /// Reads all payloads, and only then makes tables of them or refuses them. The outer error loses the stream.
     fn read_payloads(
         &mut self,
-        payloads: &[ArrowPayload],
+        batch: Walked<'_>,
     ) -> Result<Result<Tables, DecodeError>, DecodeError> {
-        if payloads.len() > PAYLOADS_MAX {
-            return Err(DecodeError::Malformed(format!(
-                "the batch has {} payloads, limit {PAYLOADS_MAX}",
-                payloads.len()
-            )));
+        if let Some(lost) = batch.lost {
+            return Err(lost);
         }
-        let mut read = Vec::with_capacity(payloads.len());
+        let mut read = Vec::with_capacity(batch.payloads.len());
         // The first reason counts.
-        let mut refused = None;
-        for payload in payloads {
-            let payload_type = match self.taken_type(payload) {
-                Ok(payload_type) => payload_type,
-                Err(what) => {
-                    refused = refused.or(Some(DecodeError::Malformed(what)));
-                    continue;
-                }
-            };
-            let batches = self.readers.read(
-                payload_type,
-                &payload.schema_id,
-                &payload.record,
-                &mut self.memory,
-            );
-            if read.iter().any(|(of, _)| *of == payload_type) {
-                let what = format!("the batch has {} twice", payload_type.as_str_name());
-                refused = refused.or(Some(DecodeError::Malformed(what)));
-            }
-            match batches.map_err(|error| within(payload_type, error))? {
-                Ok(batches) => read.push((payload_type, batches)),
-                Err(error) => refused = refused.or(Some(within(payload_type, error))),
+        let mut refused = batch.refused;
+        for payload in &batch.payloads {
+            let batches = self.readers.read(payload, &mut self.memory);
+            match batches.map_err(|error| within(payload.of, error))? {
+                Ok(batches) => read.push((payload.of, batches)),
+                Err(error) => refused = refused.or(Some(within(payload.of, error))),
             }
         }
         Ok(match refused {
@@ -207,26 +205,6 @@ impl StreamDecoder {
             }
         }
         Ok(tables)
-    }
-
-    /// The type of a payload, if such ones are read.
-    fn taken_type(&self, payload: &ArrowPayload) -> Result<ArrowPayloadType, String> {
-        let bytes = payload.schema_id.len();
-        if bytes > SCHEMA_ID_BYTES_MAX {
-            return Err(format!(
-                "a schema id has {bytes} bytes, limit {SCHEMA_ID_BYTES_MAX}"
-            ));
-        }
-        let payload_type = ArrowPayloadType::try_from(payload.r#type)
-            .map_err(|_| format!("there is no payload type {}", payload.r#type))?;
-        if !is_of(self.signal, payload_type) {
-            return Err(format!(
-                "a payload {} is not taken in a stream of {}",
-                payload_type.as_str_name(),
-                self.signal
-            ));
-        }
-        Ok(payload_type)
     }
 
     fn check(&self) -> Result<(), OtapError> {

@@ -23,6 +23,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow_ipc::{
     BodyCompressionMethod, CompressionType, Endianness, FieldNode, MetadataVersion, Type,
 };
+use bytes::Bytes;
 use flatbuffers::{ForwardsUOffset, Vector, VerifierOptions};
 
 /// A message's metadata, bytes. A schema of OTAP takes about 10 KiB, a batch 100 bytes a column.
@@ -53,7 +54,7 @@ const FIXED_BYTES_MAX: i32 = 256;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// What stands before a compressed buffer: how long it was, or that it is not compressed.
-const NOT_COMPRESSED: i64 = -1;
+pub(super) const NOT_COMPRESSED: i64 = -1;
 
 /// Bounds the work of verifying: a flatbuffer's parts may be shared, and count each time.
 const VERIFIED: VerifierOptions = VerifierOptions {
@@ -67,14 +68,42 @@ const VERIFIED: VerifierOptions = VerifierOptions {
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     pub(super) metadata: arrow_ipc::Message<'a>,
+    /// The bytes of that.
+    pub(super) metadata_bytes: &'a [u8],
     /// Shares the record's bytes.
     pub(super) body: Buffer,
 }
 
+impl Message<'_> {
+    /// What reading it and making rows of it may take: the bytes of its buffers, decompressed, and
+    /// [`WEIGHT_PER_ROW`] for each row.
+    pub(super) fn weight(&self) -> u64 {
+        let Some(batch) = batch(&self.metadata) else {
+            return 0;
+        };
+        let is_compressed = batch.compression().is_some();
+        let buffers = batch.buffers().into_iter().flatten();
+        let bytes = buffers.map(|buffer| {
+            let stored = stored(buffer, &self.body);
+            let bytes = stored.and_then(|stored| decompressed_bytes(stored, is_compressed));
+            // What is wrong will be told when it is read.
+            bytes.map_or(0, |bytes| bytes as u64)
+        });
+        let rows = count(batch.length()).map_or(0, |rows| rows as u64);
+        let rows = rows.saturating_mul(WEIGHT_PER_ROW);
+        bytes.fold(rows, u64::saturating_add)
+    }
+}
+
+/// What a row of a table weighs beside its bytes: it may have none.
+const WEIGHT_PER_ROW: u64 = 64;
+
 /// The messages of a record, one after the other.
 #[derive(Debug)]
 pub(super) struct Messages<'a> {
-    record: &'a Buffer,
+    bytes: &'a [u8],
+    /// The same bytes.
+    record: Buffer,
     /// Where the next message begins.
     pub(super) at: usize,
     count: usize,
@@ -84,9 +113,10 @@ pub(super) struct Messages<'a> {
 
 impl<'a> Messages<'a> {
     /// The messages of a record, from its first byte.
-    pub(super) fn new(record: &'a Buffer) -> Messages<'a> {
+    pub(super) fn new(record: &'a Bytes) -> Messages<'a> {
         Messages {
-            record,
+            bytes: record,
+            record: Buffer::from(record.clone()),
             at: 0,
             count: 0,
             is_ended: false,
@@ -95,7 +125,7 @@ impl<'a> Messages<'a> {
 
     /// The next message; none at the record's end, or behind a mark that ends its stream.
     pub(super) fn next(&mut self) -> Result<Option<Message<'a>>, String> {
-        if self.at == self.record.len() {
+        if self.at == self.bytes.len() {
             return Ok(None);
         }
         if self.is_ended {
@@ -119,9 +149,8 @@ impl<'a> Messages<'a> {
                 "an Arrow message claims {metadata_bytes} bytes of metadata, limit {METADATA_BYTES_MAX}"
             ));
         }
-        let metadata = self.bytes(metadata_bytes)?;
-        let metadata = arrow_ipc::root_as_message_with_opts(&VERIFIED, metadata)
-            .map_err(|error| format!("an Arrow message's metadata: {error}"))?;
+        let metadata_bytes = self.bytes(metadata_bytes)?;
+        let metadata = verified(metadata_bytes)?;
         if !matches!(
             metadata.version(),
             MetadataVersion::V4 | MetadataVersion::V5
@@ -134,17 +163,31 @@ impl<'a> Messages<'a> {
         self.bytes(body_bytes)?;
         Ok(Some(Message {
             metadata,
+            metadata_bytes,
             body: self.record.slice_with_length(begin, body_bytes),
         }))
     }
 
     fn bytes(&mut self, count: usize) -> Result<&'a [u8], String> {
         let end = self.at.checked_add(count);
-        let bytes = end.and_then(|end| self.record.as_slice().get(self.at..end));
+        let bytes = end.and_then(|end| self.bytes.get(self.at..end));
         let bytes = bytes.ok_or("it ends inside an Arrow message")?;
         self.at += count;
         Ok(bytes)
     }
+}
+
+/// A message's metadata, verified.
+pub(super) fn verified(metadata: &[u8]) -> Result<arrow_ipc::Message<'_>, String> {
+    arrow_ipc::root_as_message_with_opts(&VERIFIED, metadata)
+        .map_err(|error| format!("an Arrow message's metadata: {error}"))
+}
+
+/// The batch in a message: that of a dictionary or a table.
+pub(super) fn batch<'a>(metadata: &arrow_ipc::Message<'a>) -> Option<arrow_ipc::RecordBatch<'a>> {
+    let dictionary = metadata.header_as_dictionary_batch();
+    let batch = dictionary.and_then(|dictionary| dictionary.data());
+    batch.or_else(|| metadata.header_as_record_batch())
 }
 
 /// A schema, and the type of each dictionary's values by the dictionary's id.
@@ -319,6 +362,28 @@ fn count(length: i64) -> Result<usize, String> {
     usize::try_from(length).map_err(|_| "a count is below zero".to_owned())
 }
 
+/// A buffer as it stands in its message's body.
+pub(super) fn stored<'b>(buffer: &arrow_ipc::Buffer, body: &'b [u8]) -> Result<&'b [u8], String> {
+    let (offset, length) = (count(buffer.offset())?, count(buffer.length())?);
+    let end = offset.checked_add(length);
+    let stored = end.and_then(|end| body.get(offset..end));
+    stored.ok_or_else(|| "a buffer is outside of its body".to_owned())
+}
+
+/// The bytes of a buffer once it is decompressed, as it claims itself.
+pub(super) fn decompressed_bytes(stored: &[u8], is_compressed: bool) -> Result<usize, String> {
+    if !is_compressed || stored.is_empty() {
+        return Ok(stored.len());
+    }
+    let (prefix, rest) = stored
+        .split_first_chunk::<8>()
+        .ok_or("a compressed buffer ends inside its length")?;
+    match i64::from_le_bytes(*prefix) {
+        NOT_COMPRESSED => Ok(rest.len()),
+        length => count(length),
+    }
+}
+
 /// Goes through the columns as arrow-ipc does.
 struct Walk<'a, N, B> {
     nodes: N,
@@ -400,21 +465,7 @@ where
     /// The next buffer: once decompressed it has so many bytes at least, and where `width` is not 1 only whole elements.
     fn buffer(&mut self, bytes_min: usize, width: usize) -> Result<(), String> {
         let buffer = self.buffers.next().ok_or("a buffer is missing")?;
-        let (offset, length) = (count(buffer.offset())?, count(buffer.length())?);
-        let end = offset.checked_add(length);
-        let stored = end.and_then(|end| self.body.get(offset..end));
-        let stored = stored.ok_or("a buffer is outside of its body")?;
-        let bytes = if self.is_compressed && !stored.is_empty() {
-            let (prefix, rest) = stored
-                .split_first_chunk::<8>()
-                .ok_or("a compressed buffer ends inside its length")?;
-            match i64::from_le_bytes(*prefix) {
-                NOT_COMPRESSED => rest.len(),
-                length => count(length)?,
-            }
-        } else {
-            stored.len()
-        };
+        let bytes = decompressed_bytes(stored(buffer, self.body)?, self.is_compressed)?;
         if bytes < bytes_min || bytes % width != 0 {
             return Err("a buffer has not the length that its rows need".to_owned());
         }

@@ -17,7 +17,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray as _, GenericByteArray, new_empty_array};
-use arrow::buffer::Buffer;
 use arrow::compute::concat;
 use arrow::datatypes::{ByteArrayType, DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -26,7 +25,9 @@ use arrow_ipc::MessageHeader;
 use arrow_ipc::reader::RecordBatchDecoder;
 
 use super::held::Memory;
-use super::prewalk::{self, DICTIONARY_ENTRIES_MAX, Message, Messages};
+use super::inflate::inflate;
+use super::prewalk::{self, DICTIONARY_ENTRIES_MAX, Message};
+use super::walked::Payload;
 use crate::decode::DecodeError;
 use crate::proto::arrow::ArrowPayloadType;
 
@@ -52,23 +53,20 @@ impl Readers {
         self.readers.len()
     }
 
-    /// Reads a record. Dictionaries and buffers take bytes of `memory`.
+    /// Reads the messages of a record. Dictionaries and buffers take bytes of `memory`.
     ///
     /// # Errors
     /// [`DecodeError`]; the reader is gone then, and what the client sends for it next cannot be read.
     pub(super) fn read(
         &mut self,
-        payload_type: ArrowPayloadType,
-        schema_id: &str,
-        record: &bytes::Bytes,
+        record: &Payload<'_>,
         memory: &mut Memory,
     ) -> Result<Batches, DecodeError> {
-        let record = Buffer::from(record.clone());
-        let mut messages = Messages::new(&record);
+        let (payload_type, schema_id) = (record.of, record.schema_id);
         let mut batches = Ok(Vec::new());
         let mut reader = self.take(payload_type, schema_id);
         let mut is_first = true;
-        while let Some(message) = messages.next().map_err(DecodeError::Malformed)? {
+        for message in &record.messages {
             let kind = message.metadata.header_type();
             if kind == MessageHeader::Schema {
                 if !is_first {
@@ -77,16 +75,16 @@ impl Readers {
                 if let Some(given_up) = reader.take() {
                     memory.release(given_up.bytes());
                 }
-                reader = Some(Reader::begin(payload_type, schema_id, &message, memory)?);
+                reader = Some(Reader::begin(payload_type, schema_id, message, memory)?);
             } else {
                 let reader = reader.as_mut().ok_or_else(|| {
                     malformed("it does not begin with a schema, and no record before it did")
                 })?;
                 match kind {
-                    MessageHeader::DictionaryBatch => reader.read_dictionary(&message, memory)?,
+                    MessageHeader::DictionaryBatch => reader.read_dictionary(message, memory)?,
                     MessageHeader::RecordBatch => {
                         batches = batches.and_then(|mut batches: Vec<RecordBatch>| {
-                            batches.push(reader.read_batch(&message, memory)?);
+                            batches.push(reader.read_batch(message, memory)?);
                             Ok(batches)
                         });
                     }
@@ -98,7 +96,7 @@ impl Readers {
             is_first = false;
         }
         match reader {
-            Some(ended) if messages.is_ended => memory.release(ended.bytes()),
+            Some(ended) if record.is_ended => memory.release(ended.bytes()),
             Some(reader) => self.put(reader, memory),
             None => return Err(malformed("it begins no Arrow IPC stream")),
         }
@@ -237,8 +235,20 @@ impl Reader {
     ) -> Result<RecordBatch, DecodeError> {
         let version = message.metadata.version();
         let schema = Arc::clone(schema);
+        let inflated = inflate(message.metadata_bytes, &batch, &message.body);
+        let inflated = inflated.map_err(DecodeError::Malformed)?;
+        let metadata = match &inflated {
+            Some(inflated) => Some(prewalk::verified(&inflated.metadata)),
+            None => None,
+        };
+        let metadata = metadata.transpose().map_err(DecodeError::Malformed)?;
+        let plain = metadata.as_ref().and_then(prewalk::batch);
+        let (batch, body) = match (plain, &inflated) {
+            (Some(batch), Some(inflated)) => (batch, &inflated.body),
+            _ => (batch, &message.body),
+        };
         guarded(|| {
-            RecordBatchDecoder::try_new(&message.body, batch, schema, &self.dictionaries, &version)
+            RecordBatchDecoder::try_new(body, batch, schema, &self.dictionaries, &version)
                 .and_then(RecordBatchDecoder::read_record_batch)
         })
     }

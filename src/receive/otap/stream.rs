@@ -34,7 +34,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::idle::until_it_must_end;
 use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next};
 use crate::decode::otap::message::{leading_batch_id, parse};
-use crate::decode::otap::{OtapError, StreamDecoder};
+use crate::decode::otap::{OtapError, StreamDecoder, Walked};
 use crate::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
 use crate::receive::auth::Gate;
 use crate::receive::intake::{Intake, received_unix_nano};
@@ -47,9 +47,9 @@ use crate::telemetry::{Client, Reason};
 /// Batches of one stream that are decoded and wait to be durable; then the stream is not read. Producers have 64 at most.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Messages up to this size are decoded where they arrive; larger ones would hold up the other streams of the thread. Their
-/// columns are compressed, so that this says little of the work: small.
-const INLINE_DECODE_BYTES_MAX: usize = 4 << 10;
+/// Batches up to this weight are decoded where they arrive, within about a millisecond; heavier ones would hold up the other
+/// streams of the thread. Handing one over to another thread takes up to a tenth of what decoding it does.
+const INLINE_WEIGHT_MAX: u64 = 1 << 20;
 
 /// A status to be written. Dropped before, its batch is remembered.
 pub(super) struct Answer {
@@ -212,14 +212,20 @@ impl Stream {
         }
         let reservation = self.shared.intake.budget.empty();
         let received = received_unix_nano();
-        let work = move || {
-            let rows = decoder.decode(&batch, received, reservation);
-            (decoder, rows)
-        };
         // A panic is a bug of ours, and ends this stream alone.
-        let done = if bytes <= INLINE_DECODE_BYTES_MAX {
+        let walked = catch_unwind(|| Walked::new(self.signal, &batch)).ok();
+        let light = walked.filter(|walked| walked.weight() <= INLINE_WEIGHT_MAX);
+        let done = if let Some(walked) = light {
+            let work = || {
+                let rows = decoder.decode_walked(walked, received, reservation);
+                (decoder, rows)
+            };
             catch_unwind(AssertUnwindSafe(work)).ok()
         } else {
+            let work = move || {
+                let rows = decoder.decode(&batch, received, reservation);
+                (decoder, rows)
+            };
             tokio::task::spawn_blocking(work).await.ok()
         };
         let Some((decoder, rows)) = done else {

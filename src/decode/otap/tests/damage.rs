@@ -82,8 +82,7 @@ fn records_cut_off_anywhere_are_errors() {
     for compression in COMPRESSIONS {
         let [first, second] = records(compression);
         let ends = |record: &Bytes| {
-            let buffer = Buffer::from(record.clone());
-            let mut messages = Messages::new(&buffer);
+            let mut messages = Messages::new(record);
             let mut ends = vec![0];
             while messages.next().unwrap().is_some() {
                 ends.push(messages.at);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, StringArray, UInt8Array, UInt16Array,
 };
-use arrow::buffer::Buffer;
 use arrow::datatypes::{Field, Schema, SchemaRef, UInt8Type};
 use arrow::record_batch::RecordBatch;
 use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamWriter};
@@ -20,6 +19,7 @@ use bytes::Bytes;
 use super::prewalk::Messages;
 use super::readers::READERS_PER_TYPE_MAX;
 use super::*;
+use crate::proto::arrow::ArrowPayload;
 
 const COMPRESSIONS: [Option<CompressionType>; 3] = [
     None,
@@ -69,6 +69,13 @@ impl Producer {
         self.writer.finish().unwrap();
         let end = std::mem::take(self.writer.get_mut());
         Bytes::from([&record[..], &end].concat())
+    }
+}
+
+impl StreamDecoder {
+    /// Reads the tables of a batch.
+    fn read(&mut self, batch: &BatchArrowRecords, beside: u64) -> Result<Tables, OtapError> {
+        self.read_walked(Walked::new(self.signal, batch), beside)
     }
 }
 
@@ -148,8 +155,7 @@ fn some(texts: &[&str]) -> Vec<Option<String>> {
 
 /// What the messages of a record are, and whether dictionaries are deltas.
 fn messages(record: &Bytes) -> Vec<(MessageHeader, bool)> {
-    let record = Buffer::from(record.clone());
-    let mut messages = Messages::new(&record);
+    let mut messages = Messages::new(record);
     let mut found = Vec::new();
     while let Some(message) = messages.next().unwrap() {
         let dictionary = message.metadata.header_as_dictionary_batch();
