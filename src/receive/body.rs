@@ -1,5 +1,6 @@
 //! Request bodies: admitted by bytes as they arrive, decompressed within the limit.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,6 +12,7 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use zstd::stream::raw::{self, DParameter, InBuffer, Operation as _, OutBuffer};
 
 use super::refusal::Refusal;
 use crate::memory::{Budget, Reservation};
@@ -156,12 +158,7 @@ fn decompress(
         Compression::Identity => io::copy(&mut &*compressed, &mut output),
         Compression::Gzip => io::copy(&mut MultiGzDecoder::new(compressed), &mut output),
         Compression::Deflate => io::copy(&mut ZlibDecoder::new(compressed), &mut output),
-        Compression::Zstd => {
-            zstd::stream::read::Decoder::with_buffer(compressed).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                io::copy(&mut decoder, &mut output)
-            })
-        }
+        Compression::Zstd => inflate_zstd(compressed, &mut output),
     };
     match (copied, output.refusal.take()) {
         (_, Some(refusal)) => Err(refusal),
@@ -171,6 +168,48 @@ fn decompress(
             format!("the body cannot be decompressed: {error}"),
         )),
     }
+}
+
+thread_local! {
+    /// A thread's zstd context: making one for each message takes longer than decompressing a small one.
+    static ZSTD: RefCell<Option<raw::Decoder<'static>>> = const { RefCell::new(None) };
+}
+
+/// Decompresses frames of zstd; answers the bytes that came out.
+fn inflate_zstd(compressed: &[u8], output: &mut Bounded) -> io::Result<u64> {
+    let kept = ZSTD.with_borrow_mut(Option::take);
+    let mut decoder = match kept {
+        Some(decoder) => decoder,
+        None => {
+            let mut decoder = raw::Decoder::new()?;
+            decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))?;
+            decoder
+        }
+    };
+    let mut input = InBuffer::around(compressed);
+    let mut is_within_frame = false;
+    while input.pos() < compressed.len() || is_within_frame {
+        if !is_within_frame {
+            decoder.reinit()?;
+        }
+        let before = (input.pos(), output.bytes.len());
+        output.make_room()?;
+        let at = output.bytes.len();
+        let mut plain = OutBuffer::around_pos(&mut output.bytes, at);
+        is_within_frame = decoder.run(&mut input, &mut plain)? != 0;
+        output.check()?;
+        if is_within_frame && before == (input.pos(), output.bytes.len()) {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "incomplete frame",
+            ));
+        }
+    }
+    // Only threads of the runtime keep one: there are few of them, and its window may take 8 MiB.
+    if compressed.len() <= INLINE_BYTES_MAX {
+        ZSTD.with_borrow_mut(|kept| *kept = Some(decoder));
+    }
+    Ok(output.bytes.len() as u64)
 }
 
 /// The most that is decompressed of a beginning.
@@ -215,6 +254,9 @@ impl Bounded {
     /// Memory is reserved this far ahead.
     const STEP_BYTES: u64 = 16 << 10;
 
+    /// Room that is made at once for a decoder that writes behind the bytes.
+    const ROOM_BYTES: usize = 32 << 10;
+
     fn new(max_bytes: usize, framing_bytes: usize, budget: &Budget) -> Bounded {
         Bounded {
             bytes: Vec::new(),
@@ -241,6 +283,36 @@ impl Bounded {
         Ok(())
     }
 
+    /// Makes room for more to be written behind the bytes.
+    fn make_room(&mut self) -> io::Result<()> {
+        let room = self.capacity() - self.bytes.len();
+        // One more than is allowed, so that it is noticed.
+        let room = room.saturating_add(1).min(Bounded::ROOM_BYTES);
+        let len = (self.bytes.len() + room) as u64;
+        if len > self.reservation.bytes()
+            && let Err(error) = self.reservation.grow_to(len)
+        {
+            return Err(self.refuse(error.into()));
+        }
+        self.bytes.reserve(room);
+        Ok(())
+    }
+
+    /// Checks what was written behind the bytes.
+    fn check(&mut self) -> io::Result<()> {
+        if self.bytes.len() <= self.capacity() {
+            return Ok(());
+        }
+        let refusal = Refusal::body_too_large(self.max_bytes);
+        Err(self.refuse(refusal))
+    }
+
+    /// Keeps why, for whom only an I/O error can be told.
+    fn refuse(&mut self, refusal: Refusal) -> io::Error {
+        self.refusal = Some(refusal);
+        io::Error::other("refused")
+    }
+
     fn finish(mut self) -> (Bytes, Reservation) {
         (Bytes::from(self.bytes), self.reservation.take())
     }
@@ -250,10 +322,7 @@ impl Write for Bounded {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         match self.append(data) {
             Ok(()) => Ok(data.len()),
-            Err(refusal) => {
-                self.refusal = Some(refusal);
-                Err(io::Error::other("refused"))
-            }
+            Err(refusal) => Err(self.refuse(refusal)),
         }
     }
 

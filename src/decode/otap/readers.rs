@@ -237,10 +237,7 @@ impl Reader {
         let schema = Arc::clone(schema);
         let inflated = inflate(message.metadata_bytes, &batch, &message.body);
         let inflated = inflated.map_err(DecodeError::Malformed)?;
-        let metadata = match &inflated {
-            Some(inflated) => Some(prewalk::verified(&inflated.metadata)),
-            None => None,
-        };
+        let metadata = inflated.as_ref().map(|it| prewalk::verified(&it.metadata));
         let metadata = metadata.transpose().map_err(DecodeError::Malformed)?;
         let plain = metadata.as_ref().and_then(prewalk::batch);
         let (batch, body) = match (plain, &inflated) {

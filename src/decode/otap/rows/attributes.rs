@@ -94,6 +94,11 @@ impl<'a> Attributes<'a> {
         (*found == rank).then_some(*row as usize)
     }
 
+    /// Whether any parent has an attribute of this key.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        self.keys.rank_of(key).is_some()
+    }
+
     /// The value of a key when it is a string; empty otherwise.
     pub(super) fn string(&self, key: &str) -> Result<&'a str, DecodeError> {
         match self.row_of(key) {

@@ -33,6 +33,9 @@ pub(super) fn rows(
     Ok(rows.finish()?)
 }
 
+/// The attribute that names a record's event where it has no name itself.
+const EVENT_NAME: &str = "event.name";
+
 #[derive(Debug)]
 struct Logs<'a> {
     contexts: Contexts<'a>,
@@ -48,6 +51,7 @@ struct Logs<'a> {
     body: Values<'a>,
     body_json: JsonText,
     attributes: Attributes<'a>,
+    has_event_names: bool,
 }
 
 impl<'a> Logs<'a> {
@@ -57,6 +61,7 @@ impl<'a> Logs<'a> {
             body.require(&["type"])?;
         }
         let index = Index::new(&ids::own::<UInt16Type>(root, "id")?);
+        let attributes = Attributes::of_u16(tables, ArrowPayloadType::LogAttrs, &index)?;
         Ok(Logs {
             contexts: Contexts::new(tables, root)?,
             time: root.times("time_unix_nano")?,
@@ -70,14 +75,15 @@ impl<'a> Logs<'a> {
             flags: root.numbers("flags")?,
             body: Values::new(&body)?,
             body_json: JsonText::new(),
-            attributes: Attributes::of_u16(tables, ArrowPayloadType::LogAttrs, &index)?,
+            has_event_names: attributes.has_key(EVENT_NAME),
+            attributes,
         })
     }
 
     fn record(&mut self, row: usize) -> Result<LogFields<'_>, DecodeError> {
         self.attributes.select(row);
         let event_name = match self.event_name.or_default(row) {
-            "" => self.attributes.string("event.name")?,
+            "" if self.has_event_names => self.attributes.string(EVENT_NAME)?,
             name => name,
         };
         // A string body as it is, every other kind as attributes are written, an empty one as nothing.

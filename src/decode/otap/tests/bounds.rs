@@ -244,7 +244,10 @@ fn what_a_compressed_buffer_claims_is_bounded() {
         (limit, "once it is decompressed, limit 268435456"),
         (i64::MAX, "once it is decompressed, limit 268435456"),
         (-2, "below zero"),
-        (1001, "has 1000 bytes once it is decompressed, but claims 1001"),
+        (
+            1001,
+            "has 1000 bytes once it is decompressed, but claims 1001",
+        ),
         (999, "small"),
     ] {
         let mut bad = good.to_vec();
