@@ -36,4 +36,5 @@ mod seal_queue;
 mod sealing;
 mod starting;
 mod stopping;
+mod tls;
 mod undecided;

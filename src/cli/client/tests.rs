@@ -65,6 +65,7 @@ fn args(endpoint: Option<&str>, data_dir: &std::path::Path) -> ClientArgs {
     ClientArgs {
         endpoint: endpoint.map(str::to_owned),
         token: None,
+        tls: ClientTlsArgs::default(),
         data_dir: data_dir.to_owned(),
     }
 }
@@ -171,18 +172,19 @@ async fn another_protocol_is_told() {
 }
 
 /// Scenario: the ways to write an address.
-/// Guarantees: host and port are completed; https, paths and addresses without a port are usage errors.
+/// Guarantees: host and port are completed; paths, other schemes and addresses without a port are usage errors.
 #[test]
 fn endpoints_are_checked() {
     for (given, expected) in [
         ("localhost:4317", "http://localhost:4317"),
         (" http://localhost:4317/ ", "http://localhost:4317"),
         ("HTTP://[::1]:4317", "http://[::1]:4317"),
+        ("HTTPS://lake.example:4317", "https://lake.example:4317"),
     ] {
         assert_eq!(url(given).unwrap(), expected);
     }
     for wrong in [
-        "https://localhost:4317",
+        "https://localhost",
         "localhost",
         "http://localhost:4317/v1",
         "",
