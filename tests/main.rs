@@ -37,4 +37,5 @@ mod sealing;
 mod starting;
 mod stopping;
 mod tls;
+mod tokens;
 mod undecided;
