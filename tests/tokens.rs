@@ -84,13 +84,7 @@ fn run(server: &Server, token: &str, args: &[&str]) -> Output {
 
 fn send_otap(server: &Server, token: &str) -> bool {
     let url = format!("http://{}", server.grpc);
-    let send = [
-        "send",
-        "--protocol",
-        "otap",
-        "--count",
-        "5",
-    ];
+    let send = ["send", "--protocol", "otap", "--count", "5"];
     let sent = otlake()
         .args(send)
         .args(["--endpoint", &url, "--token", token])

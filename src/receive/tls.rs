@@ -313,7 +313,9 @@ pub(super) fn explain(error: &io::Error) -> String {
             }
             (None, wrong) => format!("the client's certificate is no good: {wrong}"),
         },
-        Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate) => {
+        Error::AlertReceived(
+            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown,
+        ) => {
             "the client does not trust the server's certificate: give it the issuer's, and call the server by a name that is in its certificate".to_owned()
         }
         Error::AlertReceived(Alert::CertificateExpired) => {
