@@ -180,6 +180,7 @@ impl Daemon {
         // Before the first request is answered: a signal from here on must not end the process unprepared. Not
         // earlier: until now it should.
         let signals = Signals::new()?;
+        let hangup = reload.hangup()?;
         let lake_file = LakeFile::new(&config.lake, data_dir.path());
         lake_file.write(data_dir.path())?;
         let mut server_file = ServerFile::new(addresses.grpc, addresses.http, lake_file);
@@ -191,7 +192,7 @@ impl Daemon {
         let ([grpc, http], [grpc_served, http_served]) = (sockets, served);
         let servers = [serve(grpc, grpc_served), serve(http, http_served)];
         server_file.write(data_dir.path())?;
-        let reload = reload.start(server_file, data_dir.path(), stop)?;
+        let reload = hangup.map(|hangup| reload.start(hangup, server_file, data_dir.path(), stop));
         Ok(Daemon {
             config,
             data_dir,

@@ -7,18 +7,22 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
+use otlake::otap_producer::{Options, Producer};
 use otlake::proto::admin::admin_client::AdminClient;
 use otlake::proto::admin::{StatusRequest, StatusResponse};
+use otlake::proto::arrow::StatusCode;
 use otlake::proto::collector::logs::v1::logs_service_client::LogsServiceClient;
 use otlake::server_file::ServerFile;
+use otlake::signal::Signal;
 use prost::Message as _;
-use rustix::process::Signal;
+use rustix::process;
 use socket2::SockRef;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tonic::Code;
 
 use crate::support::certs::{Certs, EXPIRED, GOOD, status_and_version};
 use crate::support::raw::{EXPORT_LOGS, call, frame, post};
+use crate::support::stream::OtapStream;
 use crate::support::telemetry::{log, logs};
 use crate::support::{Server, ServerBuilder, eventually, otlake};
 
@@ -310,7 +314,7 @@ async fn the_wrong_transport_is_told() {
 }
 
 /// Scenario: the certificate is renewed while connections stand, by the files alone and with SIGHUP; between these come a
-/// key that does not match, a file of rubbish, and no file at all.
+/// key that does not match, a certificate that has expired, a file of rubbish, and no file at all.
 /// Guarantees: new connections get the new certificate, those that stand go on; what is no good is told and changes
 /// nothing; commands on this machine work all along.
 #[tokio::test]
@@ -318,12 +322,24 @@ async fn a_renewed_certificate_is_taken_up_without_dropping_connections() {
     let certs = Certs::new();
     certs.issue("ca", "second", GOOD);
     certs.issue("ca", "third", GOOD);
+    certs.issue("ca", "old", EXPIRED);
     let server = start(&certs, &[]);
     let client = certs.client("ca");
     let first = shown(&client, server.http);
     let mut standing = connect(&client, server.http);
     exchange(&mut standing);
-    let channel = certs.channel("ca", server.grpc).await.unwrap();
+    let url = format!("https://localhost:{}", server.grpc.port());
+    let connector = certs.connector("ca");
+    let stream = OtapStream::connect_over(connector, &url, Signal::Logs, &[]).await;
+    let mut stream = stream.unwrap();
+    let mut producer = Producer::new(Options::default());
+    let request = logs(vec![log("x")]);
+    let mut go_on = async |standing: &mut _| {
+        exchange(standing);
+        let batch = producer.logs(&request).unwrap();
+        assert_eq!(stream.exchange(&batch).await.0, StatusCode::Ok);
+    };
+    go_on(&mut standing).await;
 
     certs.install("second.pem", "second.key", "server");
     eventually("the second certificate", async || {
@@ -336,7 +352,7 @@ async fn a_renewed_certificate_is_taken_up_without_dropping_connections() {
         file.tls.unwrap().certificates,
         [second.as_str(), first.as_str()]
     );
-    exchange(&mut standing);
+    go_on(&mut standing).await;
 
     fs::write(
         certs.path("rubbish"),
@@ -345,6 +361,7 @@ async fn a_renewed_certificate_is_taken_up_without_dropping_connections() {
     .unwrap();
     for (cert, key, told) in [
         ("third.pem", "second.key", "does not match the certificate"),
+        ("old.pem", "old.key", "has expired"),
         ("rubbish", "third.key", "is not well-formed PEM"),
         ("", "third.key", "cannot read"),
     ] {
@@ -359,20 +376,16 @@ async fn a_renewed_certificate_is_taken_up_without_dropping_connections() {
         .log()
         .matches("the new TLS files are refused")
         .count();
-    assert_eq!(refusals, 3, "{}", server.log());
+    assert_eq!(refusals, 4, "{}", server.log());
 
     certs.install("third.pem", "third.key", "server");
-    server.signal(Signal::HUP);
+    server.signal(process::Signal::HUP);
     eventually("the third certificate", async || {
         ![&first, &second].contains(&&shown(&client, server.http))
     })
     .await;
-    exchange(&mut standing);
-    let request = logs(vec![log("x")]);
-    LogsServiceClient::new(channel)
-        .export(request)
-        .await
-        .unwrap();
+    go_on(&mut standing).await;
+    drop(stream);
     succeed(&run(&server, &["flush"]));
     let (status, _) = server.stop();
     assert!(status.success());
@@ -381,8 +394,8 @@ async fn a_renewed_certificate_is_taken_up_without_dropping_connections() {
 /// Scenario: mutual TLS, required and optional: clients with a certificate, without one, with one of another authority and
 /// with an expired one.
 /// Guarantees: required lets in only the first; optional the second too; the log and the commands say what is missing.
-#[test]
-fn clients_are_asked_for_their_certificate() {
+#[tokio::test]
+async fn clients_are_asked_for_their_certificate() {
     let certs = Certs::new();
     certs.authority("clients");
     certs.authority("other");
@@ -390,50 +403,58 @@ fn clients_are_asked_for_their_certificate() {
     certs.issue("clients", "old", EXPIRED);
     certs.issue("other", "stranger", GOOD);
     let ca = certs.text("clients.pem");
-    for auth in ["required", "optional"] {
+    let [cert, key] = [certs.text("client.pem"), certs.text("client.key")];
+    let identity = ["--cert", &cert, "--key", &key];
+    for (auth, security) in [("required", "mtls"), ("optional", "tls")] {
         let server = start(&certs, &["--tls-client-ca", &ca, "--tls-client-auth", auth]);
-        let post = |name: Option<&str>| {
-            let [cert, key] = ["pem", "key"]
-                .map(|end| certs.text(&format!("{}.{end}", name.unwrap_or_default())));
+        let post = |address, name: &str| {
+            let [cert, key] = ["pem", "key"].map(|end| certs.text(&format!("{name}.{end}")));
             let identity = ["--cert", &cert, "--key", &key];
-            let identity = if name.is_some() { &identity[..] } else { &[] };
-            certs.curl(server.http, "/v1/logs", &[identity, &JSON].concat())
+            certs.curl(address, "/v1/logs", &[&identity[..], &JSON].concat())
         };
-        assert_eq!(status_and_version(&post(Some("client"))), "200 2");
-        for (name, why) in [
-            ("stranger", "was not issued by one of --tls-client-ca"),
-            ("old", "the client's certificate has expired"),
+        let told = || {
+            let status = [&["status", "--json"][..], &identity].concat();
+            let told = succeed(&run(&server, &status));
+            serde_json::from_str::<serde_json::Value>(&told).unwrap()
+        };
+        assert_eq!(status_and_version(&post(server.http, "client")), "200 2");
+        // To a port each: of one reason and port only one line is logged in five seconds.
+        for (name, port, why) in [
+            (
+                "stranger",
+                server.http,
+                "was not issued by one of --tls-client-ca",
+            ),
+            ("old", server.grpc, "the client's certificate has expired"),
         ] {
-            assert!(!post(Some(name)).status.success(), "{auth} {name}");
-            let log = server.log();
-            // Of each reason one line in five seconds: the second is counted, and told at the next occasion.
-            assert!(log.contains(why) || name == "old", "{log}");
+            assert!(!post(port, name).status.success(), "{auth} {name}");
+            eventually(why, async || server.log().contains(why)).await;
         }
-        let anonymous = post(None);
-        let [cert, key] = [certs.text("client.pem"), certs.text("client.key")];
-        let identity = ["--cert", &cert, "--key", &key];
-        let told = succeed(&run(
-            &server,
-            &[&["status", "--json"][..], &identity].concat(),
-        ));
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-        if auth == "required" {
-            assert!(!anonymous.status.success());
-            assert_eq!(refused(&told, "tls_handshake"), 3);
-            assert_eq!(told["transport_security"], "mtls");
-            let error = fail(&run(&server, &["status"]), 1);
-            assert!(
-                error.contains("asks for a client certificate: --cert and --key"),
-                "{error}"
-            );
-            let error = fail(&run(&server, &["status", "--cert", &cert]), 2);
-            assert!(error.contains("--cert needs --key"), "{error}");
-            assert!(server.banner().contains("every client needs a certificate"));
-        } else {
+        eventually("two refusals", async || {
+            refused(&told(), "tls_handshake") == 2
+        })
+        .await;
+        assert_eq!(told()["transport_security"], security);
+        let anonymous = certs.curl(server.http, "/v1/logs", &JSON);
+        if auth == "optional" {
             assert_eq!(status_and_version(&anonymous), "200 2");
-            assert_eq!(refused(&told, "tls_handshake"), 2);
-            assert_eq!(told["transport_security"], "tls");
+            continue;
         }
+        assert!(!anonymous.status.success());
+        eventually("the third", async || refused(&told(), "tls_handshake") == 3).await;
+        let error = fail(&run(&server, &["status"]), 1);
+        let is_clear = error.contains("for a client certificate") && error.contains("--key");
+        assert!(is_clear, "{error}");
+        let error = fail(&run(&server, &["status", "--cert", &cert]), 2);
+        assert!(error.contains("--cert needs --key"), "{error}");
+        let other = ["--cert", &certs.text("stranger.pem"), "--key", &key];
+        let error = fail(&run(&server, &[&["status"][..], &other].concat()), 2);
+        assert!(error.contains("--key does not match"), "{error}");
+        let banner = server.banner();
+        assert!(
+            banner.contains("every client needs a certificate"),
+            "{banner}"
+        );
     }
 }
 

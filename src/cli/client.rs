@@ -206,7 +206,12 @@ impl Client {
                     return anyhow!("cannot speak with {url}: {why}");
                 }
                 let cause = innermost(status);
-                anyhow!("the connection to {url} failed ({cause}): is it otlake's gRPC port?")
+                // The server's word that it wants a certificate can come too late to be told.
+                let more = match url.starts_with("https:") {
+                    true => ", and does it ask for a client certificate (--cert and --key)",
+                    false => "",
+                };
+                anyhow!("the connection to {url} failed ({cause}): is it otlake's gRPC port{more}?")
             }
             _ => anyhow!("the server at {url} says: {}", status.message()),
         }

@@ -95,32 +95,37 @@ impl Reload {
         self.tokens.as_ref().map(|(_, tokens)| Arc::clone(tokens))
     }
 
-    /// Looks after the files until `stop` turns true; none there is nothing to look after.
+    /// Takes SIGHUP from now on, if there are files to look after. Without any it stays what it is for every program: the
+    /// end, when its terminal closes.
     ///
     /// # Errors
-    /// What the system says when SIGHUP cannot be waited for.
-    pub(super) fn start(
-        self,
-        server_file: ServerFile,
-        data_dir: &Path,
-        stop: watch::Receiver<bool>,
-    ) -> io::Result<Option<JoinHandle<()>>> {
+    /// What the system says when it cannot be waited for.
+    pub(super) fn hangup(&self) -> io::Result<Option<UnixSignal>> {
         let has_files = |files: &Files| !files.paths.is_empty();
         let has_tokens = self
             .tokens
             .as_ref()
             .is_some_and(|(files, _)| has_files(files));
         if self.tls.is_none() && !has_tokens {
-            // SIGHUP then is what it is for every program: the end, when its terminal closes.
             return Ok(None);
         }
+        signal(SignalKind::hangup()).map(Some)
+    }
+
+    /// Looks after the files until `stop` turns true.
+    pub(super) fn start(
+        self,
+        hangup: UnixSignal,
+        server_file: ServerFile,
+        data_dir: &Path,
+        stop: watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
         let watcher = Watcher {
             reload: self,
             server_file,
             data_dir: data_dir.to_owned(),
         };
-        let hangup = signal(SignalKind::hangup())?;
-        Ok(Some(tokio::spawn(watcher.run(hangup, stop))))
+        tokio::spawn(watcher.run(hangup, stop))
     }
 }
 
@@ -177,11 +182,18 @@ impl Watcher {
             }
         };
         let before = tls.current();
+        if let (Some(trouble), None) = (loaded.trouble(), before.trouble()) {
+            let file = tls.files().cert.display();
+            tracing::error!(
+                "the new TLS files are refused, the old ones stay in use: the certificate {file} {trouble}"
+            );
+            return;
+        }
         // Before the certificate is shown, so that no command on this machine meets one that it does not expect.
         if let Some(server_tls) = &mut self.server_file.tls {
-            server_tls.certificates = vec![loaded.fingerprint().to_owned()];
+            server_tls.certificates = vec![loaded.fingerprint()];
             if before.fingerprint() != loaded.fingerprint() {
-                let before = before.fingerprint().to_owned();
+                let before = before.fingerprint();
                 server_tls.certificates.push(before);
             }
         }
@@ -211,7 +223,7 @@ fn take_up_tokens(tokens: &TokenBook) {
 /// What `server.json` says of TLS.
 pub(super) fn server_tls(tls: &Tls) -> ServerTls {
     ServerTls {
-        certificates: vec![tls.current().fingerprint().to_owned()],
+        certificates: vec![tls.current().fingerprint()],
     }
 }
 

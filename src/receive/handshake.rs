@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -16,6 +17,9 @@ use crate::telemetry::Reason;
 /// From accepting to the end of the handshake. It is a few milliseconds of work and two ways through the network.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a peer that was told of a failed handshake may take to read it.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
 /// A connection that can carry HTTP.
 pub(super) struct Opened {
     pub(super) io: Io,
@@ -24,19 +28,53 @@ pub(super) struct Opened {
     pub(super) is_secure: bool,
 }
 
+/// A connection that came to nothing.
+pub(super) struct Failed {
+    /// Why.
+    pub(super) refusal: Refusal,
+    /// There when the peer was told.
+    stream: Option<WatchedStream>,
+}
+
+impl Failed {
+    fn new(message: String, stream: Option<WatchedStream>) -> Failed {
+        Failed {
+            refusal: Refusal::new(Reason::TlsHandshake, message),
+            stream,
+        }
+    }
+
+    /// Reads on until the peer closes, for a moment: closed over unread bytes, the connection would be reset, and the peer
+    /// might never read why.
+    pub(super) async fn linger(self) {
+        let Some(mut stream) = self.stream else {
+            return;
+        };
+        let read_on = async {
+            stream.shutdown().await?;
+            let mut unread = [0; 1024];
+            while stream.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whether it has read it is its own affair.
+        let _ = timeout(LINGER_MAX, read_on).await;
+    }
+}
+
 /// Leads the handshake; a connection that begins with anything but TLS is given back as it is. `None` when the peer went
 /// away without a word, as checks for an open port do.
 ///
 /// # Errors
-/// [`Refusal`] that says why there is no connection.
+/// [`Failed`], which says why there is no connection.
 pub(super) async fn open(
     stream: TcpStream,
     retries: &Arc<Retries>,
     tls: &Tls,
-) -> Result<Option<Opened>, Refusal> {
+) -> Result<Option<Opened>, Failed> {
     let opening = async {
         let mut first = [0];
-        if stream.peek(&mut first).await? == 0 {
+        let peeked = stream.peek(&mut first).await;
+        if peeked.map_err(|error| (error, None))? == 0 {
             return Ok(None);
         }
         let (stream, recent) = WatchedStream::new(stream, retries);
@@ -47,25 +85,25 @@ pub(super) async fn open(
                 is_secure: false,
             }));
         }
-        let stream = tls.acceptor().accept(stream).await?;
+        let accepted = tls.acceptor().accept(stream).into_fallible().await;
+        let stream = accepted.map_err(|(error, stream)| (error, Some(stream)))?;
         Ok(Some(Opened {
             io: Io::tls(stream, &recent),
             recent,
             is_secure: true,
         }))
     };
-    let failed = |message: String| Refusal::new(Reason::TlsHandshake, message);
     match timeout(HANDSHAKE_TIMEOUT, opening).await {
-        Ok(opened) => opened.map_err(|error: io::Error| failed(tls::explain(&error))),
-        Err(_) => Err(failed(format!(
-            "the TLS handshake did not end within {HANDSHAKE_TIMEOUT:?}"
-        ))),
+        Ok(opened) => opened.map_err(|(error, stream)| Failed::new(tls::explain(&error), stream)),
+        Err(_) => {
+            let message = format!("the TLS handshake did not end within {HANDSHAKE_TIMEOUT:?}");
+            Err(Failed::new(message, None))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -130,10 +168,11 @@ mod tests {
             }
             match (opened, told) {
                 (Ok(None), None) => {}
-                (Err(refusal), Some(told)) => {
-                    assert!(refusal.message.contains(told), "{}", refusal.message);
+                (Err(failed), Some(told)) => {
+                    let message = failed.refusal.message;
+                    assert!(message.contains(told), "{message}");
                 }
-                (opened, _) => panic!("{sent:?} {leaves}: {:?}", opened.map(|_| ())),
+                (opened, _) => panic!("{sent:?} {leaves}: {:?}", opened.is_ok()),
             }
             drop(peer);
         }

@@ -201,7 +201,10 @@ impl Connection {
                 self.serve(opened.io, opened.recent, router).await;
             }
             Ok(None) => {}
-            Err(refusal) => self.refuse(&refusal),
+            Err(failed) => {
+                self.served.refuse(self.peer, &failed.refusal);
+                failed.linger().await;
+            }
         }
     }
 
@@ -235,10 +238,6 @@ impl Connection {
             }
         }
         recent.linger().await;
-    }
-
-    fn refuse(&self, refusal: &Refusal) {
-        self.served.refuse(self.peer, refusal);
     }
 }
 

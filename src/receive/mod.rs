@@ -1,7 +1,7 @@
 //! Receive: sockets, limits, auth, and the protocols' own words.
 //!
 //! ```text
-//! listener -> (handshake) -> gate (origin, token) -> grpc | otap | http -> intake (admission, decode) -> keep -> journal, seal queue
+//! listener (TLS) -> gate (origin, token) -> grpc | otap | http -> intake (admission, decode) -> keep -> journal, seal queue
 //!    ^                                                   |
 //!    '- connection <- answer <- status <-----------------'   what is not delivered is remembered by retries
 //! ```

@@ -72,13 +72,12 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct Loaded {
     server: Arc<ServerConfig>,
-    fingerprint: String,
-    trouble: Option<String>,
+    own: CertificateDer<'static>,
 }
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loaded({})", self.fingerprint)
+        write!(f, "Loaded({})", self.fingerprint())
     }
 }
 
@@ -102,8 +101,9 @@ impl Loaded {
                 reason,
             },
         };
-        let fingerprint = chain.first().map(fingerprint).unwrap_or_default();
-        let trouble = trouble(&chain, &provider);
+        let Some(own) = chain.first().cloned() else {
+            return Err(unusable(Error::NoCertificatesPresented));
+        };
         let clients = match &files.client_ca {
             None => WebPkiClientVerifier::no_client_auth(),
             Some(ca) => client_verifier(ca, &provider)?,
@@ -116,27 +116,39 @@ impl Loaded {
             .map_err(unusable)?;
         server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         secret_file::warn_if_open(&files.key, "the private key");
-        if let Some(trouble) = &trouble {
+        let server = Arc::new(server);
+        let loaded = Loaded { server, own };
+        if let Some(trouble) = loaded.trouble() {
             let file = files.cert.display();
             tracing::warn!(%file, "the certificate {trouble}: clients will refuse it");
         }
-        Ok(Loaded {
-            server: Arc::new(server),
-            fingerprint,
-            trouble,
-        })
+        Ok(loaded)
     }
 
     /// SHA-256 of the server's certificate, in hexadecimal.
     #[must_use]
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.own)
     }
 
-    /// Why no client would take the certificate now, if so.
+    /// Why no client would take the certificate now, if so: its time is over or has not come. Asks rustls's own verifier,
+    /// which looks at the time before it looks for an issuer.
     #[must_use]
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn trouble(&self) -> Option<&'static str> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.own.clone()).ok()?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        let name = ServerName::try_from("localhost").ok()?;
+        let verified =
+            verifier
+                .build()
+                .ok()?
+                .verify_server_cert(&self.own, &[], &name, &[], UnixTime::now());
+        match verified.err()? {
+            Error::InvalidCertificate(error) => untimely(&error),
+            _ => None,
+        }
     }
 }
 
@@ -263,25 +275,6 @@ fn client_verifier(
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|error| unusable(&error))
-}
-
-/// Whether a certificate's time is over or has not come; in words. Asks rustls's own verifier, which looks at the
-/// time before it looks for an issuer.
-fn trouble(chain: &[CertificateDer<'static>], provider: &Arc<CryptoProvider>) -> Option<String> {
-    let own = chain.first()?;
-    let mut roots = RootCertStore::empty();
-    roots.add(own.clone()).ok()?;
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let name = ServerName::try_from("localhost").ok()?;
-    let verified = verifier
-        .build()
-        .ok()?
-        .verify_server_cert(own, &[], &name, &[], UnixTime::now());
-    match verified.err()? {
-        Error::InvalidCertificate(error) => untimely(&error).map(str::to_owned),
-        _ => None,
-    }
 }
 
 /// What is wrong with a certificate's time, if that is what is wrong.

@@ -120,17 +120,22 @@ impl Certs {
         Arc::new(config.with_root_certificates(roots).with_no_client_auth())
     }
 
+    /// Connects for HTTP/2, trusting one authority.
+    pub fn connector(&self, authority: &str) -> HttpsConnector<HttpConnector> {
+        let mut config = (*self.client(authority)).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        HttpsConnector::from((http, Arc::new(config)))
+    }
+
     /// tonic's channel to a server that shows a certificate of this authority.
     pub async fn channel(
         &self,
         authority: &str,
         address: SocketAddr,
     ) -> Result<Channel, tonic::transport::Error> {
-        let mut config = (*self.client(authority)).clone();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        let connector = HttpsConnector::from((http, Arc::new(config)));
+        let connector = self.connector(authority);
         let url = format!("https://localhost:{}", address.port());
         let endpoint = Endpoint::from_shared(url).unwrap();
         endpoint.connect_with_connector(connector).await
