@@ -515,6 +515,10 @@ fn the_commands_speak_tls() {
         command.arg(elsewhere.path()).args(args).output().unwrap()
     };
     succeed(&far(&["--ca", &ca]));
+    // Who names an issuer wants TLS.
+    let bare = format!("localhost:{}", server.grpc.port());
+    let send = ["send", "--count", "1", "--endpoint", &bare, "--ca", &ca];
+    succeed(&otlake().args(send).output().unwrap());
     for none in [&[][..], &["--ca", &certs.text("other.pem")]] {
         let error = fail(&far(none), 1);
         assert!(error.contains("issuer that is not trusted"), "{error}");

@@ -117,8 +117,8 @@ pub struct ClientArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[allow(missing_docs, reason = "described where it is flattened")]
 pub struct ClientTlsArgs {
-    /// PEM file with the issuer of the server's certificate, for https:// endpoints [default: those that this machine
-    /// trusts; the server of --data-dir is known by its certificate]
+    /// PEM file with the issuer of the server's certificate, for https:// endpoints and those without a scheme [default: those
+    /// that this machine trusts; the server of --data-dir is known by its certificate]
     #[arg(long, value_name = "FILE", env = "OTLAKE_CA", help_heading = "Server")]
     pub ca: Option<PathBuf>,
 
@@ -134,6 +134,14 @@ pub struct ClientTlsArgs {
     /// PEM file with the certificate's private key
     #[arg(long, value_name = "FILE", env = "OTLAKE_KEY", help_heading = "Server")]
     pub key: Option<PathBuf>,
+}
+
+impl ClientTlsArgs {
+    /// What an endpoint without a scheme means: who names an issuer wants TLS, and no token sent in the clear.
+    #[must_use]
+    pub fn default_scheme(&self) -> &'static str {
+        if self.ca.is_some() { "https" } else { "http" }
+    }
 }
 
 // `otlake query`

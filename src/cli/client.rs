@@ -61,7 +61,7 @@ impl Target {
     /// [`UsageError`] for an address that is none.
     pub(super) fn find(args: &ClientArgs) -> Result<Target, UsageError> {
         let (url, found) = match &args.endpoint {
-            Some(given) => (url(given)?, Found::Given),
+            Some(given) => (url(given, args.tls.default_scheme())?, Found::Given),
             None => match ServerFile::running(&args.data_dir) {
                 Some(file) => {
                     let scheme = if file.tls.is_some() { "https" } else { "http" };
@@ -100,10 +100,10 @@ impl Target {
 }
 
 /// Completes `localhost:4317` to a URL and refuses what is none.
-fn url(given: &str) -> Result<String, UsageError> {
+fn url(given: &str, default_scheme: &str) -> Result<String, UsageError> {
     let given = given.trim().trim_end_matches('/');
     let url = match given.split_once("://") {
-        None => format!("http://{given}"),
+        None => format!("{default_scheme}://{given}"),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => format!("http://{rest}"),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => format!("https://{rest}"),
         Some((scheme, _)) => {

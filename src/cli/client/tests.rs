@@ -181,7 +181,16 @@ fn endpoints_are_checked() {
         ("HTTP://[::1]:4317", "http://[::1]:4317"),
         ("HTTPS://lake.example:4317", "https://lake.example:4317"),
     ] {
-        assert_eq!(url(given).unwrap(), expected);
+        assert_eq!(url(given, "http").unwrap(), expected);
+    }
+    // Who names an issuer wants TLS.
+    let tls = ClientTlsArgs {
+        ca: Some("ca.pem".into()),
+        ..ClientTlsArgs::default()
+    };
+    for (given, scheme) in [("a:1", "https"), ("http://a:1", "http")] {
+        let completed = url(given, tls.default_scheme()).unwrap();
+        assert_eq!(completed, format!("{scheme}://a:1"));
     }
     for wrong in [
         "https://localhost",
@@ -190,7 +199,7 @@ fn endpoints_are_checked() {
         "",
         "grpc://a:1",
     ] {
-        assert!(url(wrong).is_err(), "{wrong}");
+        assert!(url(wrong, "http").is_err(), "{wrong}");
     }
 }
 

@@ -93,7 +93,14 @@ impl Target {
             }
             None => None,
         };
-        let endpoint = Endpoint::parse(args.endpoint.as_deref(), protocol)?;
+        let mut endpoint = Endpoint::parse(args.endpoint.as_deref(), protocol)?;
+        let has_scheme = args
+            .endpoint
+            .as_deref()
+            .is_some_and(|given| given.contains("://"));
+        if !has_scheme {
+            endpoint.is_tls = args.tls.default_scheme() == "https";
+        }
         let above = match protocol {
             Protocol::Grpc | Protocol::Otap => Above::Http2,
             Protocol::Http => Above::Http1,
