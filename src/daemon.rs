@@ -2,7 +2,7 @@
 //!
 //! | start | stop |
 //! |---|---|
-//! | data folder, locked | readiness off, no new connections |
+//! | files of TLS and tokens read; data folder, locked | readiness off, no new connections |
 //! | listeners bound | requests in flight end |
 //! | journal read, lake opened, seals of the last run brought to disk | the open buffer is sealed and staged |
 //! | journal, publisher, sealer; open rows of the last run | staged seals are published |
@@ -12,6 +12,7 @@
 //! start; rows that could not even be staged are lost, and the exit code says so.
 
 mod pipeline;
+pub(crate) mod reload;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
@@ -27,7 +27,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use self::pipeline::Pipeline;
-use crate::config::Config;
+use self::reload::{Reload, Secrets};
+use crate::config::{ClientAuth, Config, TlsConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::journal::ScanError;
 use crate::lake::LakeError;
@@ -35,7 +36,7 @@ use crate::receive::admin::{AdminService, Identity, JournalStatus};
 use crate::receive::auth::Gate;
 use crate::receive::intake::{Intake, Keep};
 use crate::receive::keep::{JournalKeep, MemoryKeep};
-use crate::receive::listener::{self, ConnectionLimits};
+use crate::receive::listener::{self, ConnectionLimits, Secured, Served};
 use crate::receive::readiness::Readiness;
 use crate::receive::router;
 use crate::seal::ledger::unix_ms;
@@ -89,6 +90,9 @@ pub enum StartError {
     /// What the last run left cannot be brought to disk.
     #[error(transparent)]
     Recovery(#[from] RecoveryError<LakeError>),
+    /// TLS cannot be spoken, or the token file cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] reload::SecretsError),
     /// Reflection cannot be set up.
     #[error(transparent)]
     Reflection(#[from] router::ReflectionError),
@@ -118,6 +122,8 @@ pub struct Daemon {
     stop_requested: Arc<Notify>,
     stop_listening: watch::Sender<bool>,
     servers: [JoinHandle<()>; 2],
+    /// Looks after the files of TLS and tokens, where there are any.
+    reload: Option<JoinHandle<()>>,
     signals: Signals,
 }
 
@@ -136,6 +142,8 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Daemon, StartError> {
+        let counters = Arc::new(Counters::default());
+        let reload = Reload::new(Secrets::read(&config)?, &counters);
         let data_dir = DataDir::open(&config.data_dir)?;
         let sockets = [
             bind(config.grpc_listen, &config, "grpc-listen")?,
@@ -154,31 +162,37 @@ impl Daemon {
             max_concurrent_streams: config.max_concurrent_streams,
         };
         let (stop_listening, stop) = watch::channel(false);
-        let [grpc_router, http_router] = routers(
-            &config,
-            &data_dir,
+        let stops = Stops {
+            requested: Arc::clone(&stop_requested),
+            begun: stop.clone(),
+        };
+        let parts = Parts {
+            config: &config,
+            data_dir: &data_dir,
             addresses,
-            &pipeline,
-            &readiness,
-            &connections,
-            Stops {
-                requested: Arc::clone(&stop_requested),
-                begun: stop.clone(),
-            },
-        )?;
+            pipeline: &pipeline,
+            readiness: &readiness,
+            connections: &connections,
+            counters,
+            reload: &reload,
+        };
+        let served = parts.served(stops)?;
         // Before the first request is answered: a signal from here on must not end the process unprepared. Not
         // earlier: until now it should.
         let signals = Signals::new()?;
-        let serve = |socket, router| {
-            let (connections, stop) = (connections.clone(), stop.clone());
-            let retries = Arc::clone(&pipeline.retries);
-            tokio::spawn(listener::serve(socket, router, retries, connections, stop))
-        };
-        let [grpc, http] = sockets;
-        let servers = [serve(grpc, grpc_router), serve(http, http_router)];
+        let hangup = reload.hangup()?;
         let lake_file = LakeFile::new(&config.lake, data_dir.path());
         lake_file.write(data_dir.path())?;
-        ServerFile::new(addresses.grpc, addresses.http, lake_file).write(data_dir.path())?;
+        let mut server_file = ServerFile::new(addresses.grpc, addresses.http, lake_file);
+        server_file.tls = reload.tls().map(|tls| reload::server_tls(&tls));
+        let serve = |socket, served| {
+            let (connections, stop) = (connections.clone(), stop.clone());
+            tokio::spawn(listener::serve(socket, served, connections, stop))
+        };
+        let ([grpc, http], [grpc_served, http_served]) = (sockets, served);
+        let servers = [serve(grpc, grpc_served), serve(http, http_served)];
+        server_file.write(data_dir.path())?;
+        let reload = hangup.map(|hangup| reload.start(hangup, server_file, data_dir.path(), stop));
         Ok(Daemon {
             config,
             data_dir,
@@ -188,6 +202,7 @@ impl Daemon {
             stop_requested,
             stop_listening,
             servers,
+            reload,
             signals,
         })
     }
@@ -221,6 +236,10 @@ impl Daemon {
         ));
         self.readiness.stop();
         self.stop_listening.send_replace(true);
+        // It would else write a file that is about to be removed. An error of its own is told already.
+        if let Some(reload) = self.reload {
+            let _ = reload.await;
+        }
         // Requests that wait for the lake would else wait for their seal's age too.
         let waits_for_lake = self.config.durability == Durability::Lake;
         let cutting =
@@ -267,51 +286,88 @@ struct Stops {
     begun: watch::Receiver<bool>,
 }
 
-/// What the two listeners serve: gRPC, then HTTP.
-fn routers(
-    config: &Config,
-    data_dir: &DataDir,
+/// What the listeners' services are made of.
+struct Parts<'a> {
+    config: &'a Config,
+    data_dir: &'a DataDir,
     addresses: Addresses,
-    pipeline: &Pipeline,
-    readiness: &Arc<Readiness>,
-    connections: &ConnectionLimits,
-    stops: Stops,
-) -> Result<[Router; 2], StartError> {
-    let counters = Arc::new(Counters::default());
-    let intake = Intake::new(
-        pipeline.budget.clone(),
-        Arc::clone(&counters),
-        keep(config, pipeline),
-        Arc::clone(&pipeline.retries),
-        config.max_body_bytes,
-    );
-    let gate = Gate::new(config.auth.clone(), config.cors_origins.clone());
-    let admin = AdminService {
-        identity: Identity {
-            writer: data_dir.writer().clone(),
-            started_unix_ms: unix_ms(),
-            listeners: vec![
-                (Protocol::Grpc, addresses.grpc.to_string()),
-                (Protocol::Http, addresses.http.to_string()),
-            ],
-            token_required: gate.wants_token(),
-            catalog: config.lake.catalog.to_string(),
-            data_path: config.lake.data_path.display().to_string(),
-        },
-        counters,
-        budget: pipeline.budget.clone(),
-        queue: Arc::clone(&pipeline.queue),
-        ledger: Arc::clone(&pipeline.ledger),
-        journal_status: journal_status(config, pipeline),
-        readiness: Arc::clone(readiness),
-        connections: Arc::clone(&connections.open),
-        otap_streams: Arc::default(),
-        stop: stops.requested,
-    };
-    let http_port = addresses.http.port();
-    let grpc = router::grpc(&gate, &intake, admin, http_port, stops.begun)?;
-    let http = router::http(&gate, &intake, readiness, addresses.grpc.port());
-    Ok([grpc, http])
+    pipeline: &'a Pipeline,
+    readiness: &'a Arc<Readiness>,
+    connections: &'a ConnectionLimits,
+    counters: Arc<Counters>,
+    reload: &'a Reload,
+}
+
+impl Parts<'_> {
+    /// What the two listeners serve: gRPC, then HTTP.
+    fn served(self, stops: Stops) -> Result<[Served; 2], StartError> {
+        let pipeline = self.pipeline;
+        let intake = Intake::new(
+            pipeline.budget.clone(),
+            Arc::clone(&self.counters),
+            keep(self.config, pipeline),
+            Arc::clone(&pipeline.retries),
+            self.config.max_body_bytes,
+        );
+        let gate = Gate::new(self.reload.tokens(), self.config.cors_origins.clone());
+        let admin = self.admin(&gate, stops.requested);
+        let Addresses { grpc, http } = self.addresses;
+        let grpc_router = router::grpc(&gate, &intake, admin, http.port(), stops.begun)?;
+        let http_router = router::http(&gate, &intake, self.readiness, grpc.port());
+        let served = |router, protocol| Served {
+            router,
+            protocol,
+            secured: self.reload.tls().map(|tls| Secured {
+                tls,
+                plain: router::without_tls(&intake, protocol),
+            }),
+            retries: Arc::clone(&pipeline.retries),
+            counters: Arc::clone(&self.counters),
+        };
+        Ok([
+            served(grpc_router, Protocol::Grpc),
+            served(http_router, Protocol::Http),
+        ])
+    }
+
+    fn admin(&self, gate: &Gate, stop: Arc<Notify>) -> AdminService {
+        let (config, pipeline) = (self.config, self.pipeline);
+        AdminService {
+            identity: Identity {
+                writer: self.data_dir.writer().clone(),
+                started_unix_ms: unix_ms(),
+                listeners: vec![
+                    (Protocol::Grpc, self.addresses.grpc.to_string()),
+                    (Protocol::Http, self.addresses.http.to_string()),
+                ],
+                token_required: gate.wants_token(),
+                transport_security: transport_security(config),
+                catalog: config.lake.catalog.to_string(),
+                data_path: config.lake.data_path.display().to_string(),
+            },
+            counters: Arc::clone(&self.counters),
+            budget: pipeline.budget.clone(),
+            queue: Arc::clone(&pipeline.queue),
+            ledger: Arc::clone(&pipeline.ledger),
+            journal_status: journal_status(config, pipeline),
+            readiness: Arc::clone(self.readiness),
+            connections: Arc::clone(&self.connections.open),
+            otap_streams: Arc::default(),
+            stop,
+        }
+    }
+}
+
+/// What protects connections, in the word that the admin service has for it.
+fn transport_security(config: &Config) -> &'static str {
+    match &config.tls {
+        None => "",
+        Some(TlsConfig {
+            client_ca: Some(ca),
+            ..
+        }) if ca.auth == ClientAuth::Required => "mtls",
+        Some(_) => "tls",
+    }
 }
 
 /// Where the rows of accepted requests go.

@@ -8,7 +8,8 @@
 //!
 //! Invariants:
 //! - Files are replaced by a rename: a reader sees the old text or the new, never half of one. Mode 0600.
-//! - No secrets: the token is not written.
+//! - No secrets: neither token nor key is written.
+//! - Whoever can write here decides which server the commands trust: the folder is the server's user's alone.
 //! - Paths inside the data folder are written relative to it, so that the folder can be moved, or mounted elsewhere.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -48,11 +49,21 @@ pub struct ServerFile {
     pub grpc: SocketAddr,
     /// Where a client on this machine reaches OTLP/HTTP.
     pub http: SocketAddr,
+    /// There when both listeners speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
     /// The lake.
     #[serde(flatten)]
     pub lake: LakeFile,
     /// When the server started, milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
+}
+
+/// How a client on this machine knows the server, whose certificate need not be for a loopback address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTls {
+    /// SHA-256 of the certificate that is shown, in hexadecimal; after it that of the one before.
+    pub certificates: Vec<String>,
 }
 
 impl ServerFile {
@@ -67,6 +78,7 @@ impl ServerFile {
             pid: std::process::id(),
             grpc: for_clients(grpc),
             http: for_clients(http),
+            tls: None,
             lake,
             started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
         }

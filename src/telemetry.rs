@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,10 @@ pub enum Reason {
     Unauthenticated,
     /// A browser's `Origin` that is not allowed.
     ForbiddenOrigin,
+    /// A token that is not for this.
+    NotPermitted,
+    /// A connection whose TLS handshake failed, or that speaks TLS to a listener without: no request came over it.
+    TlsHandshake,
     /// A path that is not one of ours.
     UnknownPath,
     /// A method that the path does not take.
@@ -65,6 +69,8 @@ impl Reason {
         match self {
             Reason::Unauthenticated => "unauthenticated",
             Reason::ForbiddenOrigin => "forbidden_origin",
+            Reason::NotPermitted => "not_permitted",
+            Reason::TlsHandshake => "tls_handshake",
             Reason::UnknownPath => "unknown_path",
             Reason::WrongMethod => "wrong_method",
             Reason::UnsupportedMediaType => "unsupported_media_type",
@@ -91,6 +97,48 @@ pub struct Client {
     pub peer: Option<SocketAddr>,
     /// Its `user-agent`, cut to a bounded length.
     pub user_agent: String,
+    /// The token it showed, where one is asked for.
+    pub token: Option<Arc<TokenUse>>,
+}
+
+/// A token's name, and what it was used for since the start.
+#[derive(Debug)]
+pub struct TokenUse {
+    name: String,
+    requests: AtomicU64,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    refused_requests: AtomicU64,
+}
+
+impl TokenUse {
+    fn new(name: &str) -> TokenUse {
+        TokenUse {
+            name: name.to_owned(),
+            requests: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            refused_requests: AtomicU64::new(0),
+        }
+    }
+
+    /// What the token is called; never the token.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was counted of it, as for a signal.
+    #[must_use]
+    pub fn counted(&self) -> Accepted {
+        Accepted {
+            requests: self.requests.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            refused_requests: self.refused_requests.load(Ordering::Relaxed),
+            ..Accepted::default()
+        }
+    }
 }
 
 /// What has been counted of one signal over one protocol.
@@ -110,7 +158,7 @@ pub struct Accepted {
     pub repeated: u64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct AcceptedCounters {
     requests: AtomicU64,
     rows: AtomicU64,
@@ -130,7 +178,7 @@ pub struct Refused {
 /// The signal (where the path told), protocol and reason of a refusal.
 pub type RefusalKey = (Option<Signal>, Protocol, Reason);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct RefusalEntry {
     count: Refused,
     logged: Option<Instant>,
@@ -138,10 +186,12 @@ struct RefusalEntry {
 }
 
 /// The receiver's counters. Accepting touches atomics only; refusing may take a lock.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Counters {
     accepted: [[AcceptedCounters; Protocol::ALL.len()]; Signal::ALL.len()],
     refused: Mutex<BTreeMap<RefusalKey, RefusalEntry>>,
+    /// By name; those that were taken away among them.
+    tokens: Mutex<BTreeMap<String, Arc<TokenUse>>>,
 }
 
 impl Counters {
@@ -159,6 +209,11 @@ impl Counters {
         counters.requests.fetch_add(1, Ordering::Relaxed);
         counters.rows.fetch_add(rows, Ordering::Relaxed);
         counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(token) = &client.token {
+            token.requests.fetch_add(1, Ordering::Relaxed);
+            token.rows.fetch_add(rows, Ordering::Relaxed);
+            token.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
         for (error, count) in rejections.by_reason() {
             let refused = Refused {
                 requests: 0,
@@ -181,7 +236,27 @@ impl Counters {
             requests: 1,
             rows: 0,
         };
+        if let Some(token) = &client.token {
+            token.refused_requests.fetch_add(1, Ordering::Relaxed);
+        }
         self.refuse(key, refused, message, client);
+    }
+
+    /// What is counted of the token of this name, from its first use on.
+    #[must_use]
+    pub fn token(&self, name: &str) -> Arc<TokenUse> {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = tokens
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(TokenUse::new(name)));
+        Arc::clone(token)
+    }
+
+    /// Every token there is or was since the start, by name.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Arc<TokenUse>> {
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.values().cloned().collect()
     }
 
     fn refuse(&self, key: RefusalKey, refused: Refused, message: &str, client: &Client) {
@@ -209,6 +284,7 @@ impl Counters {
             not_logged_since_last = since_last,
             peer = client.peer.map(tracing::field::display),
             user_agent = client.user_agent,
+            token = client.token.as_deref().map(TokenUse::name),
             "refused: {message}"
         );
     }
@@ -272,6 +348,7 @@ mod tests {
         let client = Client {
             peer: None,
             user_agent: String::new(),
+            token: None,
         };
         let (signal, protocol) = (Signal::Traces, Protocol::Http);
         counters.accept(signal, protocol, 3, 40, &Rejections::default(), &client);

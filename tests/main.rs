@@ -36,4 +36,6 @@ mod seal_queue;
 mod sealing;
 mod starting;
 mod stopping;
+mod tls;
+mod tokens;
 mod undecided;

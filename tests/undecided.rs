@@ -11,7 +11,7 @@ use axum::Router;
 use bytes::Bytes;
 use otlake::memory::Budget;
 use otlake::receive::intake::{Intake, Keep, Receipt};
-use otlake::receive::listener::{self, ConnectionLimits};
+use otlake::receive::listener::{self, ConnectionLimits, Served};
 use otlake::receive::refusal::Refusal;
 use otlake::receive::retries::Retries;
 use otlake::receive::{grpc, http as otlp_http};
@@ -73,16 +73,23 @@ impl Receiver {
         };
         let open = Arc::clone(&limits.open);
         let (_stop, stop) = watch::channel(false);
-        let serve = async |router: Router| {
+        let serve = async |router: Router, protocol| {
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = socket.local_addr().unwrap();
-            let (retries, limits, stop) = (Arc::clone(&retries), limits.clone(), stop.clone());
-            tokio::spawn(listener::serve(socket, router, retries, limits, stop));
+            let served = Served {
+                router,
+                protocol,
+                secured: None,
+                retries: Arc::clone(&retries),
+                counters: Arc::clone(&counters),
+            };
+            let (limits, stop) = (limits.clone(), stop.clone());
+            tokio::spawn(listener::serve(socket, served, limits, stop));
             address
         };
         Receiver {
-            grpc: serve(grpc::with_exports(Router::new(), &intake)).await,
-            http: serve(otlp_http::routes(&intake)).await,
+            grpc: serve(grpc::with_exports(Router::new(), &intake), Protocol::Grpc).await,
+            http: serve(otlp_http::routes(&intake), Protocol::Http).await,
             held,
             counters,
             retries,

@@ -104,9 +104,44 @@ pub struct ClientArgs {
     )]
     pub token: Option<Secret>,
 
+    /// How to speak TLS with it.
+    #[command(flatten)]
+    pub tls: ClientTlsArgs,
+
     /// The server's data folder
     #[arg(long, value_name = "DIR", env = "OTLAKE_DATA_DIR", default_value = crate::config::lake::DATA_DIR, help_heading = "Server")]
     pub data_dir: PathBuf,
+}
+
+// Whom a client trusts, and who it says it is.
+#[derive(Clone, Debug, Default, Args)]
+#[allow(missing_docs, reason = "described where it is flattened")]
+pub struct ClientTlsArgs {
+    /// PEM file with the issuer of the server's certificate, for https:// endpoints and those without a scheme [default: those
+    /// that this machine trusts; the server of --data-dir is known by its certificate]
+    #[arg(long, value_name = "FILE", env = "OTLAKE_CA", help_heading = "Server")]
+    pub ca: Option<PathBuf>,
+
+    /// PEM file with the client's certificate, where the server asks for one
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "OTLAKE_CERT",
+        help_heading = "Server"
+    )]
+    pub cert: Option<PathBuf>,
+
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", env = "OTLAKE_KEY", help_heading = "Server")]
+    pub key: Option<PathBuf>,
+}
+
+impl ClientTlsArgs {
+    /// What an endpoint without a scheme means: who names an issuer wants TLS, and no token sent in the clear.
+    #[must_use]
+    pub fn default_scheme(&self) -> &'static str {
+        if self.ca.is_some() { "https" } else { "http" }
+    }
 }
 
 // `otlake query`
@@ -308,6 +343,10 @@ pub struct SendArgs {
     )]
     pub token: Option<Secret>,
 
+    /// How to speak TLS with it.
+    #[command(flatten)]
+    pub tls: ClientTlsArgs,
+
     /// How long to wait for one answer, 1ms to 1h
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = "Server")]
     pub timeout: Duration,
@@ -400,6 +439,7 @@ EXAMPLES
   export OTLAKE_TOKEN=$(openssl rand -hex 16)
   otlake serve --grpc-listen 0.0.0.0:4317 --http-listen 0.0.0.0:4318
   otlake serve --cors-origin https://app.example.com
+  otlake serve --tls-cert server.pem --tls-key server.key --token-file tokens
   otlake serve --config otlake.toml --check
 
   otlake.toml:
@@ -430,6 +470,7 @@ EXIT CODES
 EXAMPLES
   otlake flush
   otlake flush --timeout 2m --endpoint http://collector:4317
+  otlake flush --endpoint https://collector:4317 --ca ca.pem
 
 EXIT CODES
   0 everything received before the call is in the lake
@@ -497,6 +538,7 @@ EXAMPLES
   otlake send --protocol http-json --compression gzip --rate 500
   otlake send --protocol otap --count 1000000 --batch 1000
   otlake send --signal traces --endpoint http://collector:4317
+  otlake send --endpoint https://collector:4317 --ca ca.pem
   otlake send captured/logs.pb traces.ndjson
 
 EXIT CODES

@@ -7,17 +7,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, TimeoutExpired};
 
-use super::args::ClientArgs;
+use super::args::{ClientArgs, ClientTlsArgs};
 use super::failure::UsageError;
+use super::tls::{self, Above};
 use crate::config::Secret;
 use crate::proto::admin::admin_client::AdminClient;
-use crate::server_file::ServerFile;
+use crate::server_file::{ServerFile, ServerTls};
 
 /// How long a connection may take to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,8 +33,10 @@ const DEFAULT_URL: &str = "http://127.0.0.1:4317";
 /// Which server a command speaks to.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// The address of its gRPC port, `http://...`.
+    /// The address of its gRPC port, `http://...` or `https://...`.
     pub(super) url: String,
+    /// How to speak TLS with it.
+    pub(super) tls: ClientTlsArgs,
     /// How it was found.
     pub(super) found: Found,
     /// The data folder that was looked into.
@@ -57,17 +61,19 @@ impl Target {
     /// [`UsageError`] for an address that is none.
     pub(super) fn find(args: &ClientArgs) -> Result<Target, UsageError> {
         let (url, found) = match &args.endpoint {
-            Some(given) => (url(given)?, Found::Given),
+            Some(given) => (url(given, args.tls.default_scheme())?, Found::Given),
             None => match ServerFile::running(&args.data_dir) {
-                Some(file) => (
-                    format!("http://{}", file.grpc),
-                    Found::Running(Box::new(file)),
-                ),
+                Some(file) => {
+                    let scheme = if file.tls.is_some() { "https" } else { "http" };
+                    let url = format!("{scheme}://{}", file.grpc);
+                    (url, Found::Running(Box::new(file)))
+                }
                 None => (DEFAULT_URL.to_owned(), Found::Guessed),
             },
         };
         Ok(Target {
             url,
+            tls: args.tls.clone(),
             found,
             data_dir: args.data_dir.clone(),
         })
@@ -79,22 +85,30 @@ impl Target {
             Found::Running(file) => Some((**file).clone()),
             Found::Guessed => None,
             Found::Given => {
-                let address: SocketAddr = self.url.strip_prefix("http://")?.parse().ok()?;
+                let (_, address) = self.url.split_once("://")?;
+                let address: SocketAddr = address.parse().ok()?;
                 ServerFile::running(&self.data_dir).filter(|file| file.grpc == address)
             }
         }
     }
+
+    /// What the server has written down of its certificate, where that says more than an issuer.
+    fn known(&self) -> Option<ServerTls> {
+        let is_asked = self.found == Found::Given && self.tls.ca.is_some();
+        self.local_server().filter(|_| !is_asked)?.tls
+    }
 }
 
-/// Completes `localhost:4317` to a URL and refuses what is none, or is one of https.
-fn url(given: &str) -> Result<String, UsageError> {
+/// Completes `localhost:4317` to a URL and refuses what is none.
+fn url(given: &str, default_scheme: &str) -> Result<String, UsageError> {
     let given = given.trim().trim_end_matches('/');
     let url = match given.split_once("://") {
-        None => format!("http://{given}"),
+        None => format!("{default_scheme}://{given}"),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => format!("http://{rest}"),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => format!("https://{rest}"),
         Some((scheme, _)) => {
             return Err(UsageError(format!(
-                "--endpoint {given}: {scheme} is not supported, write http://HOST:PORT"
+                "--endpoint {given}: {scheme} is not supported, write http://HOST:PORT or https://HOST:PORT"
             )));
         }
     };
@@ -150,8 +164,13 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .user_agent(concat!("otlake/", env!("CARGO_PKG_VERSION")))?;
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        let known = target.known();
+        let config = tls::config(&target.url, &target.tls, known.as_ref(), Above::Http2)?;
+        let connector = tls::connector(http, &config);
         let channel = endpoint
-            .connect()
+            .connect_with_connector(connector)
             .await
             .map_err(|error| unreachable_server(target, &error))?;
         Ok(Client {
@@ -183,8 +202,16 @@ impl Client {
             }
             // The server says nothing of the sort: the connection broke.
             _ if status.source().is_some() => {
+                if let Some(why) = tls::explain(status) {
+                    return anyhow!("cannot speak with {url}: {why}");
+                }
                 let cause = innermost(status);
-                anyhow!("the connection to {url} failed ({cause}): is it otlake's gRPC port?")
+                // The server's word that it wants a certificate can come too late to be told.
+                let more = match url.starts_with("https:") {
+                    true => ", and does it ask for a client certificate (--cert and --key)",
+                    false => "",
+                };
+                anyhow!("the connection to {url} failed ({cause}): is it otlake's gRPC port{more}?")
             }
             _ => anyhow!("the server at {url} says: {}", status.message()),
         }
@@ -204,6 +231,9 @@ fn bearer(token: Option<&Secret>) -> Result<Bearer, UsageError> {
 
 fn unreachable_server(target: &Target, error: &tonic::transport::Error) -> anyhow::Error {
     let url = &target.url;
+    if let Some(why) = tls::explain(error) {
+        return anyhow!("cannot speak with {url}: {why}");
+    }
     let cause = innermost(error);
     let data_dir = target.data_dir.display();
     match &target.found {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::daemon::StartError;
 
 /// Exit code for wrong usage or settings, the same as clap's.
 pub(super) const USAGE: u8 = 2;
@@ -16,7 +17,14 @@ pub(super) struct UsageError(pub(super) String);
 #[must_use]
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", one_line(error));
-    if error.is::<UsageError>() || error.is::<ConfigError>() {
+    code(error)
+}
+
+/// 2 for wrong usage or settings, else 1.
+#[must_use]
+pub(super) fn code(error: &anyhow::Error) -> ExitCode {
+    let is_setting = matches!(error.downcast_ref(), Some(StartError::Secrets(_)));
+    if is_setting || error.is::<UsageError>() || error.is::<ConfigError>() {
         ExitCode::from(USAGE)
     } else {
         ExitCode::FAILURE

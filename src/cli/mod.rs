@@ -12,6 +12,7 @@ mod serve;
 mod status;
 mod stop;
 mod table;
+mod tls;
 
 use std::path::Path;
 use std::process::ExitCode;

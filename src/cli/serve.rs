@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 
 use super::args::ServeArgs;
-use crate::config::{Auth, Config, LogFormat, OpenReason};
+use crate::config::{Auth, ClientAuth, Config, LogFormat, OpenReason};
+use crate::daemon::reload::Secrets;
 use crate::daemon::{Addresses, Daemon, StartError};
 use crate::journal::ScanError;
 use crate::seal::recovery::RecoveryError;
@@ -27,6 +28,10 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if args.check {
+        if let Err(error) = Secrets::read(&config) {
+            eprintln!("error: {error}");
+            return Ok(ExitCode::from(2));
+        }
         print!("{}", config.effective());
         return Ok(ExitCode::SUCCESS);
     }
@@ -44,7 +49,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             // Whoever reads the log as JSON gets the reason as JSON too.
             LogFormat::Json => {
                 tracing::error!(error = format!("{error:#}"), "failed");
-                Ok(ExitCode::FAILURE)
+                Ok(super::failure::code(&error))
             }
         })
 }
@@ -118,8 +123,16 @@ fn banner(config: &Config, addresses: Addresses) -> String {
             "",
             "",
         ),
+        Auth::Open {
+            because: OpenReason::ClientCertificate,
+        } => (
+            "every client needs a certificate of --tls-client-ca",
+            "",
+            "",
+        ),
     };
-    let endpoint = format!("http://{}", for_clients(grpc));
+    let (endpoint, transport) = transport(config, for_clients(grpc));
+    let sdk_headers = format!("{}{sdk_headers}", sdk_files(config));
     let codex = format!("{{ otlp-grpc = {{ endpoint = \"{endpoint}\"{grpc_headers} }} }}");
     let data_dir = super::shell_quoted(&config.data_dir.display().to_string());
     let mut text = String::new();
@@ -131,6 +144,7 @@ otlake {version}
   OTLP/gRPC  {grpc}, and OTAP
   OTLP/HTTP  {http}
   lake       {catalog}, files in {files}
+  transport  {transport}
   access     {auth}
   answers    {answers}
 
@@ -159,6 +173,41 @@ otlake {version}
         },
     );
     text
+}
+
+/// Where clients send to, and what protects the way.
+fn transport(config: &Config, grpc: std::net::SocketAddr) -> (String, &'static str) {
+    match &config.tls {
+        None => (format!("http://{grpc}"), "plain HTTP"),
+        Some(tls) => (
+            // The certificate is for a name that only the user knows.
+            format!("https://HOST:{}", grpc.port()),
+            match &tls.client_ca {
+                None => "TLS (HOST is a name that is in the certificate)",
+                Some(ca) => match ca.auth {
+                    ClientAuth::Required => {
+                        "TLS, and every client shows a certificate (HOST is a name that is in the server's)"
+                    }
+                    ClientAuth::Optional => {
+                        "TLS, and clients may show a certificate (HOST is a name that is in the server's)"
+                    }
+                },
+            },
+        ),
+    }
+}
+
+/// The variables that tell an OpenTelemetry SDK the files of TLS.
+fn sdk_files(config: &Config) -> &'static str {
+    let Some(tls) = &config.tls else {
+        return "";
+    };
+    match &tls.client_ca {
+        None => " OTEL_EXPORTER_OTLP_CERTIFICATE=CA_FILE",
+        Some(_) => {
+            " OTEL_EXPORTER_OTLP_CERTIFICATE=CA_FILE OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=FILE OTEL_EXPORTER_OTLP_CLIENT_KEY=FILE"
+        }
+    }
 }
 
 /// When requests are answered, and what to know about it.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::args::StatusArgs;
 use super::client::{ANSWER_TIMEOUT, Client, Target};
 use super::table::{self, ago, bytes, columns, count, counted, facts};
-use crate::proto::admin::{Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles};
+use crate::proto::admin::{
+    Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles, TokenStatus,
+};
 use crate::signal::Durability;
 
 /// Runs `otlake status`.
@@ -40,6 +42,9 @@ fn as_text(status: &StatusResponse, now: SystemTime) -> String {
     section(&title(status), facts(&server_facts(status, now)));
     section("Lake", facts(&lake_facts(status, now)));
     section("Received since the start", received(&status.signals));
+    if !status.tokens.is_empty() {
+        section("Received by token", tokens(&status.tokens));
+    }
     section("Refused since the start", refused(&status.refusals));
     section("Tables", tables(&status.tables));
     out
@@ -60,6 +65,11 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
         .listeners
         .iter()
         .map(|listener| format!("{} {}", listener.protocol, listener.address));
+    let transport = match status.transport_security.as_str() {
+        "" => "plain HTTP",
+        "mtls" => "TLS, and every client shows a certificate",
+        _ => "TLS",
+    };
     let token = if status.token_required {
         "required"
     } else {
@@ -71,6 +81,7 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
             format!("{}, up {}", status.pid, table::duration(up)),
         ),
         ("listens", listeners.collect::<Vec<_>>().join(", ")),
+        ("transport", transport.to_owned()),
         ("token", token.to_owned()),
         (
             "connections",
@@ -196,6 +207,23 @@ fn received(signals: &[SignalStatus]) -> String {
     columns(&header, &rows, 2)
 }
 
+fn tokens(tokens: &[TokenStatus]) -> String {
+    let rows: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            vec![
+                token.name.clone(),
+                count(token.requests),
+                count(token.accepted_rows),
+                bytes(token.accepted_bytes),
+                count(token.refused_requests),
+            ]
+        })
+        .collect();
+    let header = ["token", "requests", "rows", "bytes", "refused requests"];
+    columns(&header, &rows, 1)
+}
+
 fn refused(refusals: &[Refusal]) -> String {
     if refusals.is_empty() {
         return "  nothing".to_owned();
@@ -261,6 +289,8 @@ fn as_json(status: &StatusResponse) -> Value {
             "address": listener.address,
         })).collect::<Vec<_>>(),
         "token_required": status.token_required,
+        "transport_security": text_or_null(&status.transport_security),
+        "tokens": status.tokens.iter().map(token_json).collect::<Vec<_>>(),
         "connections": status.connections,
         "otap_streams": status.otap_streams,
         "catalog": status.catalog,
@@ -299,6 +329,16 @@ fn signal_json(signal: &SignalStatus) -> Value {
         "refused_requests": signal.refused_requests,
         "refused_rows": signal.refused_rows,
         "repeated_requests": signal.repeated_requests,
+    })
+}
+
+fn token_json(token: &TokenStatus) -> Value {
+    json!({
+        "name": token.name,
+        "requests": token.requests,
+        "accepted_rows": token.accepted_rows,
+        "accepted_bytes": token.accepted_bytes,
+        "refused_requests": token.refused_requests,
     })
 }
 

@@ -74,7 +74,8 @@ async fn wait(
 }
 
 async fn listens(url: &str) -> bool {
-    let address = url.trim_start_matches("http://").to_owned();
+    let (_, address) = url.split_once("://").unwrap_or(("", url));
+    let address = address.to_owned();
     let resolved = tokio::task::spawn_blocking(move || address.to_socket_addrs()).await;
     let Ok(Ok(addresses)) = resolved else {
         return false;
@@ -91,6 +92,7 @@ async fn listens(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::ClientTlsArgs;
     use crate::config::LakeArgs;
     use crate::data_dir::DataDir;
     use crate::server_file::LakeFile;
@@ -107,6 +109,7 @@ mod tests {
         let lock = DataDir::open(dir.path()).unwrap();
         let target = Target {
             url: "http://127.0.0.1:1".to_owned(),
+            tls: ClientTlsArgs::default(),
             found: Found::Running(Box::new(file.clone())),
             data_dir: dir.path().to_owned(),
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::value::{Size, Span};
-use super::{Auth, Config, OpenReason};
+use super::{Auth, Config, OpenReason, Tokens};
 
 /// The comments stand below each other up to this column; a setting that is longer pushes its own to the right.
 const COMMENT_COLUMN_MAX: usize = 72;
@@ -18,6 +18,12 @@ pub(super) fn render(config: &Config) -> String {
     let count = |count: u64| toml::Value::Integer(i64::try_from(count).unwrap_or(i64::MAX));
     line("grpc-listen", text(&config.grpc_listen));
     line("http-listen", text(&config.http_listen));
+    if let Auth::Token(Tokens {
+        file: Some(file), ..
+    }) = &config.auth
+    {
+        line("token-file", text(&file.display()));
+    }
     let no_auth = matches!(
         config.auth,
         Auth::Open {
@@ -29,6 +35,14 @@ pub(super) fn render(config: &Config) -> String {
         "cors-origin",
         toml::Value::from(config.cors_origins.as_list()),
     );
+    if let Some(tls) = &config.tls {
+        line("tls-cert", text(&tls.cert.display()));
+        line("tls-key", text(&tls.key.display()));
+        if let Some(ca) = &tls.client_ca {
+            line("tls-client-ca", text(&ca.path.display()));
+            line("tls-client-auth", text(&ca.auth.name()));
+        }
+    }
     line("data-dir", text(&config.data_dir.display()));
     line("catalog", text(&config.lake.catalog));
     line("data-path", text(&config.lake.data_path.display()));
@@ -85,10 +99,15 @@ fn aligned(settings: &[(String, String)]) -> String {
 /// Comments for what has no value to write, or none that may be written.
 fn unset(config: &Config) -> String {
     let token = match &config.auth {
-        Auth::Token(token) => format!("{token} ({}; masked)", config.origins.comment("token")),
-        Auth::Open { .. } => "none".to_owned(),
+        Auth::Token(Tokens {
+            token: Some(token), ..
+        }) => format!("{token} ({}; masked)", config.origins.comment("token")),
+        _ => "none".to_owned(),
     };
     let mut out = format!("# token: {token}\n");
+    if config.tls.is_none() {
+        out += "# tls-cert: none, both listeners speak plain HTTP\n";
+    }
     if config.lake.extension_dir.is_none() {
         out += "# extension-dir: none, looked for where scripts/setup and DuckDB put extensions\n";
     }

@@ -10,7 +10,7 @@
 //! - After [`Config::load`] no `Option` means "default", every path is absolute, every limit is inside its range
 //!   and the limits fit together (see [`limits`]).
 //! - An unknown key in the file and an unknown `OTLAKE_*` variable are errors: a typing mistake never becomes a default.
-//! - The token is never printed: not by `Debug`, not by [`Config::effective`], not inside an error.
+//! - A token is never printed: not by `Debug`, not by [`Config::effective`], not inside an error.
 
 pub mod cors;
 mod effective;
@@ -19,7 +19,9 @@ pub mod lake;
 pub mod limits;
 mod origin;
 mod raw;
+pub mod secret_file;
 mod sources;
+pub mod tokens;
 mod validate;
 pub mod value;
 
@@ -37,7 +39,7 @@ pub use lake::LakeArgs;
 pub use origin::{Origin, Origins};
 pub use raw::RawSettings;
 pub use sources::{OTHER_VARIABLES, variable_name};
-pub use value::{LogFormat, LogLevel, Secret};
+pub use value::{ClientAuth, LogFormat, LogLevel, Secret};
 
 use crate::lake::LakeConfig;
 use crate::signal::Durability;
@@ -53,6 +55,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Who may send.
     pub auth: Auth,
+    /// TLS on both listeners; `None` is plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// Which browser origins may send.
     pub cors_origins: CorsOrigins,
     /// The largest request body after decompression, bytes.
@@ -89,8 +93,37 @@ pub enum Auth {
         /// Why that is allowed.
         because: OpenReason,
     },
-    /// Whoever shows the token.
-    Token(Secret),
+    /// Whoever shows a token.
+    Token(Tokens),
+}
+
+/// Where the tokens are: at least one of the two is there.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// The token that may do everything.
+    pub token: Option<Secret>,
+    /// The file with named tokens. Absolute.
+    pub file: Option<PathBuf>,
+}
+
+/// The files of TLS. Absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The server's certificate, its issuers after it, PEM.
+    pub cert: PathBuf,
+    /// The certificate's private key, PEM.
+    pub key: PathBuf,
+    /// Who may issue clients' certificates; `None` asks for none.
+    pub client_ca: Option<ClientCa>,
+}
+
+/// Mutual TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCa {
+    /// The certificates of the issuers, PEM.
+    pub path: PathBuf,
+    /// Whether a client must show a certificate.
+    pub auth: ClientAuth,
 }
 
 /// Why the server runs without a token.
@@ -100,6 +133,8 @@ pub enum OpenReason {
     Loopback,
     /// The user said `--no-auth`.
     NoAuth,
+    /// Clients show a certificate instead.
+    ClientCertificate,
 }
 
 /// When the open buffer is cut into a seal.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
-use super::value::{Count, ListenAddress, LogFormat, LogLevel, Secret, Size, Span};
+use super::value::{ClientAuth, Count, ListenAddress, LogFormat, LogLevel, Secret, Size, Span};
 use crate::signal::Durability;
 
 // Plain comments: clap would print a doc comment here as the help of every command that flattens the struct.
@@ -36,6 +36,12 @@ pub struct RawSettings {
     #[serde(deserialize_with = "lenient")]
     pub token: Option<Secret>,
 
+    /// File with named tokens, a line each: NAME ROLES TOKEN, where ROLES are of ingest, query and admin, joined by
+    /// commas; taken up again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    #[serde(deserialize_with = "lenient")]
+    pub token_file: Option<PathBuf>,
+
     /// Take requests from anyone, on an address that others can reach too
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Access")]
     #[serde(deserialize_with = "lenient")]
@@ -51,6 +57,27 @@ pub struct RawSettings {
     )]
     #[serde(deserialize_with = "text_list")]
     pub cors_origin: Option<Vec<String>>,
+
+    /// Speak TLS on both listeners, with this certificate: a PEM file, its issuers after it. Taken up again when it
+    /// changes, and on SIGHUP
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[serde(deserialize_with = "lenient")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, a PEM file
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[serde(deserialize_with = "lenient")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Mutual TLS: clients show a certificate that one of this PEM file has issued
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    #[serde(deserialize_with = "lenient")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Whether every client must show a certificate [default: required, with --tls-client-ca]
+    #[arg(long, value_name = "WHETHER", help_heading = "TLS")]
+    #[serde(deserialize_with = "lenient")]
+    pub tls_client_auth: Option<ClientAuth>,
 
     /// The server's own folder: lock, journal, staged files and, unless placed elsewhere, the lake [default: ./otlake-data]
     #[arg(long, value_name = "DIR", help_heading = "Lake")]

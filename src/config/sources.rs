@@ -16,8 +16,11 @@ const CONFIG_VARIABLE: &str = "OTLAKE_CONFIG";
 const RUST_LOG: &str = "RUST_LOG";
 
 /// Variables beside those of the settings that otlake's commands read.
-pub const OTHER_VARIABLES: [&str; 4] = [
+pub const OTHER_VARIABLES: [&str; 7] = [
     CONFIG_VARIABLE,
+    "OTLAKE_CA",
+    "OTLAKE_CERT",
+    "OTLAKE_KEY",
     "OTLAKE_ENDPOINT",
     "OTLAKE_SEND_ENDPOINT",
     "OTLAKE_BIN",

@@ -9,8 +9,8 @@ use clap::Parser;
 use super::sources::{keys, parse_file};
 use super::value::{Count, ListenAddress, Size, Span};
 use super::{
-    Auth, Config, ConfigError, CorsOrigins, LakeArgs, LogLevel, OpenReason, Origin, RawSettings,
-    Secret, variable_name,
+    Auth, ClientAuth, Config, ConfigError, CorsOrigins, LakeArgs, LogLevel, OpenReason, Origin,
+    RawSettings, Secret, Tokens, variable_name,
 };
 use crate::lake::Catalog;
 use crate::signal::Durability;
@@ -231,6 +231,8 @@ fn every_setting_has_flag_key_and_variable() {
         "token" => TOKEN,
         "no-auth" => "false",
         "cors-origin" => "https://a.example, https://b.example:8443",
+        "tls-client-auth" => "optional",
+        key if key.starts_with("tls-") || key == "token-file" => "/tmp/otlake.pem",
         "catalog" => "duckdb:/tmp/lake.duckdb",
         "schema" => "telemetry",
         "snapshot-retention" => "2s",
@@ -245,7 +247,7 @@ fn every_setting_has_flag_key_and_variable() {
         _ => "700ms",
     };
     let keys = keys();
-    assert_eq!(keys.len(), 24);
+    assert_eq!(keys.len(), 29);
     let mut text = String::new();
     for key in &keys {
         writeln!(text, "{key} = {:?}", value(key)).unwrap();
@@ -263,7 +265,9 @@ fn every_setting_has_flag_key_and_variable() {
             "127.0.0.1:14317".parse::<SocketAddr>().unwrap()
         );
         assert_eq!(config.http_listen, "[::1]:0".parse::<SocketAddr>().unwrap());
-        assert!(matches!(&config.auth, Auth::Token(token) if token.expose() == TOKEN));
+        assert!(
+            matches!(&config.auth, Auth::Token(Tokens { token: Some(token), file: Some(_) }) if token.expose() == TOKEN)
+        );
         let origins = ["https://a.example", "https://b.example:8443"]
             .map(str::to_owned)
             .to_vec();
@@ -377,7 +381,11 @@ fn the_token_is_never_shown() {
     let effective = config.effective();
     assert!(effective.contains("# token: ******** (flag --token; masked)"));
     assert!(!effective.lines().any(|line| line.starts_with("token")));
-    let Auth::Token(secret) = &config.auth else {
+    let Auth::Token(Tokens {
+        token: Some(secret),
+        ..
+    }) = &config.auth
+    else {
         panic!("a token was given")
     };
     let raw = flags(&["--token", TOKEN]);
@@ -828,4 +836,57 @@ fn log_level_is_checked_and_rust_log_comes_last() {
             .starts_with("RUST_LOG: ")
     );
     assert!(format!("{:?}", Secret::from("x".to_owned())).contains('*'));
+}
+
+/// Scenario: some of the settings of TLS without those that they need; then all of them.
+/// Guarantees: the error names what is missing; paths become absolute; clients must show a certificate unless told
+/// otherwise, and those that must need no token beside it.
+#[test]
+fn the_settings_of_tls_belong_together() {
+    let cert = ["--tls-cert", "cert.pem"];
+    let pair = ["--tls-cert", "cert.pem", "--tls-key", "/k/key.pem"];
+    let needs = |args: &[&str], what: &str| assert_eq!(refusal(args), what);
+    needs(&cert, "--tls-cert needs --tls-key too");
+    needs(&pair[2..], "--tls-key needs --tls-cert too");
+    let ca = ["--tls-client-ca", "ca.pem"];
+    needs(&ca, "--tls-client-ca needs --tls-cert and --tls-key too");
+    let optional = ["--tls-client-auth", "optional"];
+    needs(
+        &[&pair[..], &optional].concat(),
+        "--tls-client-auth needs --tls-client-ca too",
+    );
+    assert_eq!(load(&[]).unwrap().tls, None);
+    let tls = load(&pair).unwrap().tls.unwrap();
+    assert!(tls.cert.is_absolute() && tls.cert.ends_with("cert.pem"));
+    assert_eq!(
+        (tls.key.as_path(), &tls.client_ca),
+        (Path::new("/k/key.pem"), &None)
+    );
+
+    let wide = ["--grpc-listen", "0.0.0.0:0"];
+    let mutual = [&pair[..], &ca, &wide].concat();
+    let config = load(&mutual).unwrap();
+    assert!(matches!(
+        config.auth,
+        Auth::Open {
+            because: OpenReason::ClientCertificate
+        }
+    ));
+    assert_eq!(
+        config.tls.unwrap().client_ca.unwrap().auth,
+        ClientAuth::Required
+    );
+    assert!(refusal(&[&mutual[..], &optional].concat()).contains("can be reached"));
+    let file = ["--token-file", "tokens"];
+    let config = load(&[&mutual[..], &optional, &file].concat()).unwrap();
+    assert!(matches!(config.auth, Auth::Token(_)));
+    let effective = config.effective();
+    for line in [
+        "tls-client-auth = \"optional\" ",
+        "token-file = \"/",
+        "tls-cert = \"/",
+    ] {
+        assert!(effective.contains(line), "{effective}");
+    }
+    assert!(refusal(&["--token-file", "tokens", "--no-auth"]).starts_with("--token-file and"));
 }

@@ -12,7 +12,10 @@ use super::origin::{Origin, Origins};
 use super::raw::RawSettings;
 use super::sources::Sources;
 use super::value::{Count, LogFormat, LogLevel, Secret, Size, Span};
-use super::{Auth, Config, CorsOrigins, LogConfig, OpenReason, SealConfig};
+use super::{
+    Auth, ClientAuth, ClientCa, Config, CorsOrigins, LogConfig, OpenReason, SealConfig, TlsConfig,
+    Tokens,
+};
 use crate::lake::LakeConfig;
 
 const TOKEN_CHARS_MIN: usize = 16;
@@ -25,9 +28,11 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
     let sources = &mut sources;
     let data_dir = data_dir(sources)?;
     let (grpc_listen, http_listen) = listeners(sources)?;
+    let tls = tls(sources)?;
     let auth = auth(
         sources,
         [("grpc-listen", grpc_listen), ("http-listen", http_listen)],
+        tls.as_ref(),
     )?;
     let cors_origins = cors_origins(sources)?;
     let durability = sources
@@ -76,6 +81,7 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
         grpc_listen,
         http_listen,
         auth,
+        tls,
         cors_origins,
         max_body_bytes: to_usize(bytes.body),
         max_buffered_bytes: bytes.buffered,
@@ -130,25 +136,83 @@ fn same_port(one: SocketAddr, two: SocketAddr) -> bool {
     one.port() != 0 && one.port() == two.port() && overlap
 }
 
-fn auth(sources: &mut Sources, listeners: [(&str, SocketAddr); 2]) -> Result<Auth, ConfigError> {
+/// The files of TLS: certificate and key come together, the rest needs them.
+fn tls(sources: &mut Sources) -> Result<Option<TlsConfig>, ConfigError> {
+    let cert = path(sources, "tls-cert", |raw| raw.tls_cert.take())?;
+    let key = path(sources, "tls-key", |raw| raw.tls_key.take())?;
+    let client_ca = path(sources, "tls-client-ca", |raw| raw.tls_client_ca.take())?;
+    let auth = sources.pick("tls-client-auth", |raw| raw.tls_client_auth.take());
+    let needs = |key: &str, other: &str| {
+        Err(ConfigError::Conflict(format!(
+            "{} needs --{other} too",
+            sources.origins.place(key)
+        )))
+    };
+    match (cert, key) {
+        (Some(_), None) => needs("tls-cert", "tls-key"),
+        (None, Some(_)) => needs("tls-key", "tls-cert"),
+        (None, None) if client_ca.is_some() => needs("tls-client-ca", "tls-cert and --tls-key"),
+        _ if auth.is_some() && client_ca.is_none() => needs("tls-client-auth", "tls-client-ca"),
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(TlsConfig {
+            cert,
+            key,
+            client_ca: client_ca.map(|path| ClientCa {
+                path,
+                auth: auth.unwrap_or_default(),
+            }),
+        })),
+    }
+}
+
+/// Picks a path and makes it absolute.
+fn path(
+    sources: &mut Sources,
+    key: &'static str,
+    take: impl Fn(&mut RawSettings) -> Option<PathBuf>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let picked = sources.pick(key, take);
+    let absolute = picked.map(|path| lake::absolute(&path)).transpose();
+    absolute.map_err(|reason| sources.bad_value(key, reason))
+}
+
+fn auth(
+    sources: &mut Sources,
+    listeners: [(&str, SocketAddr); 2],
+    tls: Option<&TlsConfig>,
+) -> Result<Auth, ConfigError> {
     let token = sources.pick("token", |raw| raw.token.take());
+    let file = path(sources, "token-file", |raw| raw.token_file.take())?;
     let no_auth = sources
         .pick("no-auth", |raw| raw.no_auth.take())
         .unwrap_or(false);
-    if let Some(token) = token {
+    if token.is_some() || file.is_some() {
         if no_auth {
+            let key = if token.is_some() {
+                "token"
+            } else {
+                "token-file"
+            };
             return Err(ConfigError::Conflict(format!(
                 "{} and {} contradict each other: remove one",
-                sources.origins.place("token"),
+                sources.origins.place(key),
                 sources.origins.place("no-auth"),
             )));
         }
-        check_token(&token).map_err(|reason| sources.bad_value("token", reason))?;
-        return Ok(Auth::Token(token));
+        if let Some(token) = &token {
+            check_token(token).map_err(|reason| sources.bad_value("token", reason))?;
+        }
+        return Ok(Auth::Token(Tokens { token, file }));
     }
+    let client_auth = tls.and_then(|tls| tls.client_ca.as_ref()).map(|ca| ca.auth);
     if no_auth {
         return Ok(Auth::Open {
             because: OpenReason::NoAuth,
+        });
+    }
+    if client_auth == Some(ClientAuth::Required) {
+        return Ok(Auth::Open {
+            because: OpenReason::ClientCertificate,
         });
     }
     match listeners
@@ -156,7 +220,7 @@ fn auth(sources: &mut Sources, listeners: [(&str, SocketAddr); 2]) -> Result<Aut
         .find(|(_, address)| !address.ip().to_canonical().is_loopback())
     {
         Some((key, address)) => Err(ConfigError::Conflict(format!(
-            "{} {address} can be reached from other machines: set a token (OTLAKE_TOKEN, {TOKEN_CHARS_MIN} characters or more), or --no-auth to let anyone send",
+            "{} {address} can be reached from other machines: set a token (OTLAKE_TOKEN, {TOKEN_CHARS_MIN} characters or more) or --token-file, or --no-auth to let anyone send",
             sources.origins.place(key),
         ))),
         None => Ok(Auth::Open {
@@ -166,7 +230,7 @@ fn auth(sources: &mut Sources, listeners: [(&str, SocketAddr); 2]) -> Result<Aut
 }
 
 /// Says what is wrong without a word of the token.
-fn check_token(token: &Secret) -> Result<(), String> {
+pub(super) fn check_token(token: &Secret) -> Result<(), String> {
     let text = token.expose();
     if text.starts_with("${") {
         return Err(

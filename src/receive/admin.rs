@@ -13,11 +13,12 @@ use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
     FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
     SignalStatus, StatusRequest, StatusResponse, StopRequest, StopResponse, TableFiles,
+    TokenStatus,
 };
 use crate::seal::ledger::{Ledger, RECENT_SEALS_MAX, SealRecord, Snapshot};
 use crate::seal::queue::SealQueue;
 use crate::signal::{Durability, Protocol, Signal, Table, WriterId};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, TokenUse};
 
 const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SEALS_DEFAULT: usize = 20;
@@ -33,6 +34,8 @@ pub struct Identity {
     pub listeners: Vec<(Protocol, String)>,
     /// Whether a token is asked for.
     pub token_required: bool,
+    /// What protects connections: nothing, `tls` or `mtls`.
+    pub transport_security: &'static str,
     /// The lake's catalog, as configured.
     pub catalog: String,
     /// The lake's data folder.
@@ -131,8 +134,9 @@ impl Admin for AdminService {
         Ok(Response::new(SealsResponse { seals }))
     }
 
-    async fn stop(&self, _: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
-        tracing::info!("asked to stop");
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
+        let token = request.extensions().get::<Arc<TokenUse>>();
+        tracing::info!(token = token.map(|token| token.name()), "asked to stop");
         self.stop.notify_one();
         Ok(Response::new(StopResponse {}))
     }
@@ -159,9 +163,11 @@ impl AdminService {
                 })
                 .collect(),
             token_required: identity.token_required,
+            transport_security: identity.transport_security.to_owned(),
             catalog: identity.catalog.clone(),
             data_path: identity.data_path.clone(),
             signals: self.signals(),
+            tokens: self.tokens(),
             refusals: self.refusals(),
             buffered_bytes: self.budget.reserved(),
             buffered_bytes_max: self.budget.limit(),
@@ -187,6 +193,21 @@ impl AdminService {
             otap_streams: u32::try_from(self.otap_streams.load(Ordering::Relaxed))
                 .unwrap_or(u32::MAX),
         }
+    }
+
+    fn tokens(&self) -> Vec<TokenStatus> {
+        let tokens = self.counters.tokens();
+        let status = |token: &Arc<TokenUse>| {
+            let counted = token.counted();
+            TokenStatus {
+                name: token.name().to_owned(),
+                requests: counted.requests,
+                accepted_rows: counted.rows,
+                accepted_bytes: counted.bytes,
+                refused_requests: counted.refused_requests,
+            }
+        };
+        tokens.iter().map(status).collect()
     }
 
     fn signals(&self) -> Vec<SignalStatus> {

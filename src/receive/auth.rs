@@ -1,11 +1,14 @@
 //! Who may send: the token and the browser's origin, checked before a body is read.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, header};
-use subtle::ConstantTimeEq as _;
 
 use super::refusal::Refusal;
-use crate::config::{Auth, CorsOrigins};
-use crate::telemetry::Reason;
+use super::tokens::{Pass, TokenBook};
+use crate::config::CorsOrigins;
+use crate::config::tokens::Role;
+use crate::telemetry::{Reason, TokenUse};
 
 /// The header that carries the bare token, for clients that cannot set `authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -13,21 +16,24 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Admits requests by their headers.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    auth: Auth,
+    tokens: Option<Arc<TokenBook>>,
     cors_origins: CorsOrigins,
 }
 
 impl Gate {
-    /// A gate for these settings.
+    /// A gate that asks for one of these tokens; without any it asks for none.
     #[must_use]
-    pub fn new(auth: Auth, cors_origins: CorsOrigins) -> Gate {
-        Gate { auth, cors_origins }
+    pub fn new(tokens: Option<Arc<TokenBook>>, cors_origins: CorsOrigins) -> Gate {
+        Gate {
+            tokens,
+            cors_origins,
+        }
     }
 
     /// Whether a token is asked for.
     #[must_use]
     pub fn wants_token(&self) -> bool {
-        matches!(self.auth, Auth::Token(_))
+        self.tokens.is_some()
     }
 
     /// Refuses browser requests from pages that were not allowed to send: an open loopback port is reachable from
@@ -57,13 +63,25 @@ impl Gate {
         self.wants_token() && given_token(headers).is_none()
     }
 
-    /// Checks the token, in constant time.
+    /// Checks that a request may send telemetry; says whose token it has.
+    ///
+    /// # Errors
+    /// As [`Gate::pass`] and [`permit`].
+    pub fn check_token(&self, headers: &HeaderMap) -> Result<Option<Arc<TokenUse>>, Refusal> {
+        let Some(pass) = self.pass(headers)? else {
+            return Ok(None);
+        };
+        permit(&pass, Role::Ingest)?;
+        Ok(Some(pass.holder))
+    }
+
+    /// Recognises the token, in constant time; `None` where none is asked for.
     ///
     /// # Errors
     /// [`Refusal`] when it is missing or wrong; the message never repeats it.
-    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Auth::Token(expected) = &self.auth else {
-            return Ok(());
+    pub fn pass(&self, headers: &HeaderMap) -> Result<Option<Pass>, Refusal> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(None);
         };
         let Some(given) = given_token(headers) else {
             return Err(Refusal::new(
@@ -71,8 +89,8 @@ impl Gate {
                 "a token is needed: send it as 'authorization: Bearer TOKEN' or 'x-api-key: TOKEN'",
             ));
         };
-        if given.ct_eq(expected.expose().as_bytes()).into() {
-            return Ok(());
+        if let Some(pass) = tokens.recognise(given) {
+            return Ok(Some(pass));
         }
         Err(Refusal::new(
             Reason::Unauthenticated,
@@ -83,6 +101,25 @@ impl Gate {
             },
         ))
     }
+}
+
+/// Checks that a token is for this.
+///
+/// # Errors
+/// [`Refusal`] that names the token and what it is for.
+pub fn permit(pass: &Pass, role: Role) -> Result<(), Refusal> {
+    if pass.allows(role) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::NotPermitted,
+        format!(
+            "the token {} is for {}, and this needs one for {}",
+            pass.holder.name(),
+            pass.roles(),
+            role.name()
+        ),
+    ))
 }
 
 /// The token a request carries, from `authorization: Bearer` or else `x-api-key`.

@@ -11,11 +11,14 @@
 //! | reset, timed out or any other error | lost, or so soon after that it cannot be told |
 //!
 //! A further request over HTTP/1 shows that the answer before it arrived.
+//!
+//! Bytes are those of the socket: under TLS the encrypted ones. There the peer may first say that it is done; a reset
+//! after our own last words of TLS is then for those.
 
+mod io;
 mod stream;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,6 +28,7 @@ use http::Version;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+pub(super) use self::io::Io;
 pub(super) use self::stream::WatchedStream;
 use super::retries::{Connection, Retries};
 use crate::journal::Digest;
@@ -34,6 +38,12 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// Recent answers of one connection; of more, the oldest are taken as arrived.
 const RECENT_MAX: usize = 256;
+
+/// No peer says that it is done after so many bytes.
+const NOT_DONE: u64 = u64::MAX;
+
+/// The first byte of a TLS record that belongs to a handshake, RFC 8446 section 5.1; of no HTTP request.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The answers that one connection has written within the last moment.
 ///
@@ -47,6 +57,10 @@ pub(super) struct RecentAnswers {
     has_finished: AtomicBool,
     /// Bytes that the kernel has taken.
     written: AtomicU64,
+    /// Bytes that had been written when the peer said, in TLS, that it was done; [`NOT_DONE`] until then.
+    done_at: AtomicU64,
+    /// The peer's first byte is that of a TLS handshake.
+    begins_tls: AtomicBool,
     /// Whether an answer waits to be flushed: spares nearly every flush the lock.
     is_flush_awaited: AtomicBool,
     state: Mutex<State>,
@@ -105,6 +119,8 @@ impl RecentAnswers {
             stream,
             has_finished: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            done_at: AtomicU64::new(NOT_DONE),
+            begins_tls: AtomicBool::new(false),
             is_flush_awaited: AtomicBool::new(false),
             state: Mutex::default(),
         })
@@ -140,6 +156,32 @@ impl RecentAnswers {
             place,
         });
         self.is_flush_awaited.store(true, Ordering::Release);
+    }
+
+    /// The peer has said, in TLS, that it is done.
+    fn peer_is_done(&self) {
+        let written = self.written.load(Ordering::Acquire);
+        let _ =
+            self.done_at
+                .compare_exchange(NOT_DONE, written, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether the connection's end will be asked after some answer.
+    fn has_answers(&self) -> bool {
+        let state = self.lock();
+        !state.has_ended && !state.answers.is_empty()
+    }
+
+    /// The first bytes that the peer has sent.
+    fn began(&self, bytes: &[u8]) {
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            self.begins_tls.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the peer speaks TLS.
+    pub(super) fn begins_tls(&self) -> bool {
+        self.begins_tls.load(Ordering::Acquire)
     }
 
     fn wrote(&self, bytes: usize) {
@@ -207,7 +249,7 @@ impl RecentAnswers {
                 match read {
                     Ok(0) => return self.ended(|| self.closed(&stream, false)),
                     Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                     Err(error) => return self.ended(|| self.failed(&stream, &error)),
                 }
             }
@@ -224,7 +266,7 @@ impl RecentAnswers {
     }
 
     /// Ends our direction. A connection that has none any more has nothing to end.
-    fn finish(&self, stream: &TcpStream) -> io::Result<()> {
+    fn finish(&self, stream: &TcpStream) -> std::io::Result<()> {
         self.has_finished.store(true, Ordering::Release);
         SockRef::from(stream).shutdown(Shutdown::Write)
     }
@@ -242,9 +284,11 @@ impl RecentAnswers {
         })
     }
 
-    fn failed(&self, stream: &TcpStream, error: &io::Error) -> End {
+    fn failed(&self, stream: &TcpStream, error: &std::io::Error) -> End {
+        let written = self.written.load(Ordering::Acquire);
+        let is_after_done = self.done_at.load(Ordering::Acquire) < written;
         // So a reset is told once the peer has closed: the close says more.
-        if error.kind() == io::ErrorKind::BrokenPipe {
+        if error.kind() == std::io::ErrorKind::BrokenPipe || is_after_done {
             return self.closed(stream, true);
         }
         End::Broken

@@ -26,7 +26,7 @@ use super::status::{self, ExportResponse};
 use crate::decode::Encoding;
 use crate::memory::Reservation;
 use crate::signal::{Protocol, Signal};
-use crate::telemetry::{Client, Reason};
+use crate::telemetry::{Client, Reason, TokenUse};
 
 pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -79,13 +79,14 @@ fn unknown_method(intake: &Intake, request: &Request<Body>) -> Response {
     status::to_grpc_response(&refusal)
 }
 
-/// Who sent a request, as its headers and its connection say.
+/// Who sent a request, as its headers, its connection and the gate say.
 pub(super) fn client<B>(request: &Request<B>) -> Client {
     let user_agent = request.headers().get(header::USER_AGENT);
     let user_agent = user_agent.map_or("", |value| value.to_str().unwrap_or_default());
     Client {
         peer: request.extensions().get::<SocketAddr>().copied(),
         user_agent: user_agent.chars().take(USER_AGENT_BYTES_MAX).collect(),
+        token: request.extensions().get::<Arc<TokenUse>>().cloned(),
     }
 }
 

@@ -12,13 +12,18 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
-use super::connection::WatchedStream;
+use super::connection::{Io, RecentAnswers, WatchedStream};
+use super::handshake;
+use super::refusal::Refusal;
 use super::retries::Retries;
+use super::tls::Tls;
+use crate::signal::Protocol;
+use crate::telemetry::{Client, Counters, Reason};
 
 /// HTTP/2 flow control: what a peer may send before we have taken it. Large enough for one whole batch in flight.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -48,11 +53,28 @@ pub struct ConnectionLimits {
     pub max_concurrent_streams: u32,
 }
 
-/// What is served on every connection, and who is told of answers that were lost.
+/// What a listener serves, and who is told of what went wrong.
 #[derive(Clone)]
-struct Served {
-    router: Router,
-    retries: Arc<Retries>,
+pub struct Served {
+    /// Answers requests.
+    pub router: Router,
+    /// What the listener is for.
+    pub protocol: Protocol,
+    /// There when the listener speaks TLS.
+    pub secured: Option<Secured>,
+    /// Told of answers that were lost.
+    pub retries: Arc<Retries>,
+    /// Counts connections that came to nothing.
+    pub counters: Arc<Counters>,
+}
+
+/// TLS of a listener.
+#[derive(Clone)]
+pub struct Secured {
+    /// Certificate and key.
+    pub tls: Arc<Tls>,
+    /// Answers requests that come without TLS.
+    pub plain: Router,
 }
 
 /// Counts one connection as long as it lives.
@@ -77,22 +99,20 @@ impl Drop for Counted {
     }
 }
 
-/// Serves `router` on `listener` until `stop` turns true; then lets requests in flight end.
+/// Serves `listener` until `stop` turns true; then lets requests in flight end.
 ///
 /// A full house waits in the system's backlog: accepting stops until a connection closes. The permit is taken after
 /// the connection, so that a listener that nobody uses keeps none from the other.
 ///
-/// Requests whose answer is lost with their connection are remembered by `retries`.
+/// Requests whose answer is lost with their connection are remembered. A TLS handshake keeps nobody from being accepted.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
-    retries: Arc<Retries>,
+    served: Served,
     limits: ConnectionLimits,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
     let builder = builder(&limits);
-    let served = Served { router, retries };
     loop {
         let next = async {
             let accepted = listener.accept().await;
@@ -106,7 +126,14 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let counted = Counted::new(&limits.open, permit);
-                connect(&builder, stream, peer, &served, &graceful, counted);
+                let connection = Connection {
+                    peer,
+                    served: served.clone(),
+                    builder: builder.clone(),
+                    watcher: graceful.watcher(),
+                    stop: stop.clone(),
+                };
+                tokio::spawn(connection.run(stream, counted));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -136,43 +163,93 @@ fn builder(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Serves one connection in a task of its own, watched for the graceful end.
-fn connect(
-    builder: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
+/// A connection in a task of its own.
+struct Connection {
     peer: SocketAddr,
-    served: &Served,
-    graceful: &GracefulShutdown,
-    counted: Counted,
-) {
-    // Small answers must not wait for the peer's delayed acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY cannot be set");
-    }
-    let router = served.router.clone();
-    let (stream, recent) = WatchedStream::new(stream, &served.retries);
-    let answers = Arc::clone(&recent);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut router = router.clone();
-        let answers = Arc::clone(&answers);
-        async move {
-            answers.request_arrived(request.version());
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(answers);
-            let response: Result<_, Infallible> = router.call(request).await;
-            response
+    served: Served,
+    builder: auto::Builder<TokioExecutor>,
+    /// Asks it to end when the server stops.
+    watcher: Watcher,
+    /// Ends it before it has begun.
+    stop: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Serves the connection to its end.
+    async fn run(mut self, stream: TcpStream, _counted: Counted) {
+        // Small answers must not wait for the peer's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
-    });
-    let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .into_owned();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        let _counted = counted;
+        let router = self.served.router.clone();
+        let retries = Arc::clone(&self.served.retries);
+        let Some(secured) = self.served.secured.clone() else {
+            let (stream, recent) = WatchedStream::new(stream, &retries);
+            return self.serve(Io::Plain(stream), recent, router).await;
+        };
+        let opening = handshake::open(stream, &retries, &secured.tls);
+        let opened = tokio::select! {
+            opened = opening => opened,
+            _ = self.stop.wait_for(|stop| *stop) => return,
+        };
+        match opened {
+            Ok(Some(opened)) => {
+                let router = match opened.is_secure {
+                    true => router,
+                    false => secured.plain,
+                };
+                self.serve(opened.io, opened.recent, router).await;
+            }
+            Ok(None) => {}
+            Err(failed) => {
+                self.served.refuse(self.peer, &failed.refusal);
+                failed.linger().await;
+            }
+        }
+    }
+
+    async fn serve(self, io: Io, recent: Arc<RecentAnswers>, router: Router) {
+        let (peer, answers) = (self.peer, Arc::clone(&recent));
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let mut router = router.clone();
+            let answers = Arc::clone(&answers);
+            async move {
+                answers.request_arrived(request.version());
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(answers);
+                let response: Result<_, Infallible> = router.call(request).await;
+                response
+            }
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+        let connection = self.watcher.watch(connection.into_owned());
         if let Err(error) = connection.await {
-            tracing::debug!(%peer, error, "a connection ended with an error");
+            if self.served.secured.is_none() && recent.begins_tls() {
+                let why = format!(
+                    "the client speaks TLS, and this port does not: give the client http://, or the server --tls-cert and \
+                     --tls-key ({})",
+                    self.served.protocol
+                );
+                self.served
+                    .refuse(peer, &Refusal::new(Reason::TlsHandshake, why));
+            } else {
+                tracing::debug!(%peer, error, "a connection ended with an error");
+            }
         }
         recent.linger().await;
-    });
+    }
+}
+
+impl Served {
+    /// Counts and logs a connection that came to nothing.
+    fn refuse(&self, peer: SocketAddr, refusal: &Refusal) {
+        let client = Client {
+            peer: Some(peer),
+            user_agent: String::new(),
+            token: None,
+        };
+        let key = (None, self.protocol, refusal.reason);
+        self.counters.refuse_request(key, &refusal.message, &client);
+    }
 }

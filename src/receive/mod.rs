@@ -1,7 +1,7 @@
 //! Receive: sockets, limits, auth, and the protocols' own words.
 //!
 //! ```text
-//! listener -> gate (origin, token) -> grpc | otap | http -> intake (admission, decode) -> keep -> journal, seal queue
+//! listener (TLS) -> gate (origin, token) -> grpc | otap | http -> intake (admission, decode) -> keep -> journal, seal queue
 //!    ^                                                   |
 //!    '- connection <- answer <- status <-----------------'   what is not delivered is remembered by retries
 //! ```
@@ -14,6 +14,7 @@ pub mod auth;
 pub mod body;
 mod connection;
 pub mod grpc;
+mod handshake;
 pub mod http;
 pub mod intake;
 pub mod keep;
@@ -24,3 +25,5 @@ pub mod refusal;
 pub mod retries;
 pub mod router;
 pub mod status;
+pub mod tls;
+pub mod tokens;

@@ -16,7 +16,7 @@ use tonic_health::server::HealthReporter;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::admin::AdminService;
-use super::auth::Gate;
+use super::auth::{self, Gate};
 use super::body::LingeringBody;
 use super::grpc::{self, client};
 use super::http;
@@ -25,6 +25,7 @@ use super::otap;
 use super::readiness::Readiness;
 use super::refusal::Refusal;
 use super::status;
+use crate::config::tokens::Role;
 use crate::proto;
 use crate::proto::admin::admin_server::AdminServer;
 use crate::signal::Protocol;
@@ -46,6 +47,15 @@ const SERVICES: [&str; 7] = [
 
 /// Paths below these prefixes need no token: probes cannot send one, and they tell nothing but yes or no.
 const OPEN_PREFIX: &str = "/grpc.health.v1.Health/";
+
+/// Whoever has a token may ask which services there are.
+const REFLECTION_PREFIX: &str = "/grpc.reflection.";
+
+/// The admin service's methods.
+const ADMIN_PREFIX: &str = "/otlake.admin.v1.Admin/";
+
+/// The only one of them that changes more than the time of a commit.
+const STOP_PATH: &str = "/otlake.admin.v1.Admin/Stop";
 
 #[derive(Clone)]
 struct Door {
@@ -99,6 +109,20 @@ pub fn http(
     let router = http::routes(intake);
     let router = behind(router, gate, intake, Protocol::Http, grpc_port);
     http::probes(readiness).merge(router)
+}
+
+/// Answers requests that come without TLS to a listener that speaks it. Their headers are not looked at: what is in them
+/// was sent for all to read.
+pub fn without_tls(intake: &Arc<Intake>, protocol: Protocol) -> Router {
+    let intake = Arc::clone(intake);
+    Router::new().fallback(move |request: Request<Body>| async move {
+        let request = lingering(request);
+        let refusal = Refusal::new(
+            Reason::WrongProtocol,
+            "this port speaks TLS: write https:// in the client's endpoint, and do not turn its TLS off (insecure)",
+        );
+        refuse(&intake, protocol, &refusal, &request)
+    })
 }
 
 /// Puts the gate before a router: protocol, then origin, then (for browsers) CORS, then the token.
@@ -164,15 +188,44 @@ fn lingering(request: Request<Body>) -> Request<Body> {
     request.map(|body| Body::new(LingeringBody::new(body)))
 }
 
-async fn check_token(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
+async fn check_token(State(door): State<Door>, mut request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path();
-    // Streams of record batches check the token themselves.
-    let is_open = door.protocol == Protocol::Grpc
-        && (path.starts_with(OPEN_PREFIX) || otap::signal_of(path).is_some());
-    if !is_open && let Err(refusal) = door.gate.check_token(request.headers()) {
-        return door.refuse(&refusal, &request);
+    let is_grpc = door.protocol == Protocol::Grpc;
+    if is_grpc && path.starts_with(OPEN_PREFIX) {
+        return next.run(request).await;
     }
-    next.run(request).await
+    // Streams of record batches refuse by themselves: their token may still come. If it is here, it has its name.
+    let is_stream = is_grpc && otap::signal_of(path).is_some();
+    let role = if is_grpc {
+        role(path)
+    } else {
+        Some(Role::Ingest)
+    };
+    let checked = match door.gate.pass(request.headers()) {
+        Ok(None) => Ok(()),
+        Ok(Some(pass)) => {
+            request.extensions_mut().insert(Arc::clone(&pass.holder));
+            role.map_or(Ok(()), |role| auth::permit(&pass, role))
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match checked {
+        Err(refusal) if !is_stream => door.refuse(&refusal, &request),
+        _ => next.run(request).await,
+    }
+}
+
+/// What a token must be for to call this gRPC method; any will do for `None`.
+fn role(path: &str) -> Option<Role> {
+    if path == STOP_PATH {
+        Some(Role::Admin)
+    } else if path.starts_with(ADMIN_PREFIX) {
+        Some(Role::Query)
+    } else if path.starts_with(REFLECTION_PREFIX) {
+        None
+    } else {
+        Some(Role::Ingest)
+    }
 }
 
 impl Door {
@@ -198,28 +251,36 @@ impl Door {
         }
     }
 
-    /// Counts, logs and answers a request that does not come in.
     fn refuse(&self, refusal: &Refusal, request: &Request<Body>) -> Response {
-        let path = request.uri().path();
-        let signal = match self.protocol {
-            Protocol::Grpc | Protocol::Otap => grpc::signal_of(path),
-            Protocol::Http => crate::signal::Signal::ALL
-                .into_iter()
-                .find(|signal| http::path(*signal) == path),
-        };
-        self.intake
-            .refuse(signal, self.protocol, refusal, &client(request));
-        if is_grpc(request) {
-            return status::to_grpc_response(refusal);
-        }
-        let mut response = status::to_http(refusal, http::answer_encoding(request.headers()));
-        if request.version() < Version::HTTP_2 {
-            // The body was not read by us, so the connection shall not serve another request.
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
-        response
+        refuse(&self.intake, self.protocol, refusal, request)
     }
+}
+
+/// Counts, logs and answers a request that does not come in.
+fn refuse(
+    intake: &Intake,
+    protocol: Protocol,
+    refusal: &Refusal,
+    request: &Request<Body>,
+) -> Response {
+    let path = request.uri().path();
+    let signal = match protocol {
+        Protocol::Grpc | Protocol::Otap => grpc::signal_of(path),
+        Protocol::Http => crate::signal::Signal::ALL
+            .into_iter()
+            .find(|signal| http::path(*signal) == path),
+    };
+    intake.refuse(signal, protocol, refusal, &client(request));
+    if is_grpc(request) {
+        return status::to_grpc_response(refusal);
+    }
+    let mut response = status::to_http(refusal, http::answer_encoding(request.headers()));
+    if request.version() < Version::HTTP_2 {
+        // The body was not read by us, so the connection shall not serve another request.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 fn is_grpc(request: &Request<Body>) -> bool {

@@ -3,7 +3,7 @@
 //! | refusal | gRPC | HTTP | retried by clients |
 //! |---|---|---|---|
 //! | unauthenticated | UNAUTHENTICATED | 401 | no |
-//! | forbidden_origin | PERMISSION_DENIED | 403 | no |
+//! | forbidden_origin, not_permitted | PERMISSION_DENIED | 403 | no |
 //! | unknown_path, wrong_method | UNIMPLEMENTED | 404, 405 | no |
 //! | unsupported_media_type, unsupported_compression | UNIMPLEMENTED | 415 | no |
 //! | wrong_protocol | FAILED_PRECONDITION | 400 | no |
@@ -34,12 +34,12 @@ use crate::telemetry::Reason;
 pub fn code(reason: Reason) -> Code {
     match reason {
         Reason::Unauthenticated => Code::Unauthenticated,
-        Reason::ForbiddenOrigin => Code::PermissionDenied,
+        Reason::ForbiddenOrigin | Reason::NotPermitted => Code::PermissionDenied,
         Reason::UnknownPath
         | Reason::WrongMethod
         | Reason::UnsupportedMediaType
         | Reason::UnsupportedCompression => Code::Unimplemented,
-        Reason::WrongProtocol => Code::FailedPrecondition,
+        Reason::WrongProtocol | Reason::TlsHandshake => Code::FailedPrecondition,
         Reason::BodyTooLarge | Reason::RowsTooLarge => Code::ResourceExhausted,
         Reason::MemoryFull | Reason::DiskFull | Reason::JournalFailed | Reason::Stopping => {
             Code::Unavailable
@@ -53,7 +53,7 @@ pub fn code(reason: Reason) -> Code {
 fn http_code(reason: Reason) -> StatusCode {
     match reason {
         Reason::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Reason::ForbiddenOrigin => StatusCode::FORBIDDEN,
+        Reason::ForbiddenOrigin | Reason::NotPermitted => StatusCode::FORBIDDEN,
         Reason::UnknownPath => StatusCode::NOT_FOUND,
         Reason::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Reason::UnsupportedMediaType | Reason::UnsupportedCompression => {
@@ -63,9 +63,11 @@ fn http_code(reason: Reason) -> StatusCode {
         Reason::MemoryFull | Reason::DiskFull | Reason::JournalFailed | Reason::Stopping => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Reason::WrongProtocol | Reason::Malformed | Reason::Record(_) | Reason::Incomplete => {
-            StatusCode::BAD_REQUEST
-        }
+        Reason::WrongProtocol
+        | Reason::TlsHandshake
+        | Reason::Malformed
+        | Reason::Record(_)
+        | Reason::Incomplete => StatusCode::BAD_REQUEST,
         Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

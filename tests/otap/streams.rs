@@ -400,6 +400,9 @@ async fn the_token_comes_with_the_stream_or_with_its_batches() {
     assert_eq!(stream.end().await.1.code(), Code::Unauthenticated);
     let status = server.status_with(Some(TOKEN)).await;
     assert_eq!(refused(&status, "otap", "unauthenticated"), (2, 0));
+    // The batches that were taken, wherever their token was; the last stream had shown it too.
+    let token = &status.tokens[0];
+    assert_eq!((token.name.as_str(), token.requests), ("--token", 3));
 }
 
 /// Scenario: a server with a token; a stream without one whose first message is larger than a stranger's may be, and one

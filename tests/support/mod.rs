@@ -1,6 +1,7 @@
 //! A real server in a folder of its own, and what tests need to talk to it.
 
 pub mod arbitrary;
+pub mod certs;
 pub mod crash_load;
 pub mod failing_sync;
 pub mod fake_clock;

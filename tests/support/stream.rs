@@ -8,6 +8,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use otlake::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
 use otlake::receive::otap::stream_path;
@@ -54,7 +55,21 @@ impl OtapStream {
         signal: Signal,
         headers: &[(&str, &str)],
     ) -> Option<OtapStream> {
-        let uri = format!("http://{address}{}", stream_path(signal));
+        let url = format!("http://{address}");
+        OtapStream::connect_over(HttpConnector::new(), &url, signal, headers).await
+    }
+
+    /// Opens a stream over connections that somebody else makes.
+    pub async fn connect_over<C>(
+        connector: C,
+        url: &str,
+        signal: Signal,
+        headers: &[(&str, &str)],
+    ) -> Option<OtapStream>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
+        let uri = format!("{url}{}", stream_path(signal));
         let mut request = Request::post(uri)
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -65,7 +80,7 @@ impl OtapStream {
         let body = StreamBody::new(ReceiverStream::<Piece>::new(receiver).fuse());
         let client: Client<_, _> = Client::builder(TokioExecutor::new())
             .http2_only(true)
-            .build_http();
+            .build(connector);
         let response = client.request(request.body(body).unwrap()).await.ok()?;
         let (parts, body) = response.into_parts();
         Some(OtapStream {

@@ -65,6 +65,7 @@ fn args(endpoint: Option<&str>, data_dir: &std::path::Path) -> ClientArgs {
     ClientArgs {
         endpoint: endpoint.map(str::to_owned),
         token: None,
+        tls: ClientTlsArgs::default(),
         data_dir: data_dir.to_owned(),
     }
 }
@@ -171,24 +172,34 @@ async fn another_protocol_is_told() {
 }
 
 /// Scenario: the ways to write an address.
-/// Guarantees: host and port are completed; https, paths and addresses without a port are usage errors.
+/// Guarantees: host and port are completed; paths, other schemes and addresses without a port are usage errors.
 #[test]
 fn endpoints_are_checked() {
     for (given, expected) in [
         ("localhost:4317", "http://localhost:4317"),
         (" http://localhost:4317/ ", "http://localhost:4317"),
         ("HTTP://[::1]:4317", "http://[::1]:4317"),
+        ("HTTPS://lake.example:4317", "https://lake.example:4317"),
     ] {
-        assert_eq!(url(given).unwrap(), expected);
+        assert_eq!(url(given, "http").unwrap(), expected);
+    }
+    // Who names an issuer wants TLS.
+    let tls = ClientTlsArgs {
+        ca: Some("ca.pem".into()),
+        ..ClientTlsArgs::default()
+    };
+    for (given, scheme) in [("a:1", "https"), ("http://a:1", "http")] {
+        let completed = url(given, tls.default_scheme()).unwrap();
+        assert_eq!(completed, format!("{scheme}://a:1"));
     }
     for wrong in [
-        "https://localhost:4317",
+        "https://localhost",
         "localhost",
         "http://localhost:4317/v1",
         "",
         "grpc://a:1",
     ] {
-        assert!(url(wrong).is_err(), "{wrong}");
+        assert!(url(wrong, "http").is_err(), "{wrong}");
     }
 }
 

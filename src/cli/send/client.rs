@@ -5,6 +5,7 @@ mod http;
 mod otap;
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderValue;
@@ -12,9 +13,11 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::endpoint::{Endpoint, default_port};
 use crate::cli::args::{ArrowCompression, SendArgs, SendCompression, SendProtocol};
+use crate::cli::tls::{self, Above};
 use crate::signal::{Protocol, Signal};
 
 pub(super) use otap::OtapClient;
@@ -27,6 +30,8 @@ pub(super) struct Target {
     /// The server.
     pub(super) endpoint: Endpoint,
     compression: SendCompression,
+    /// How to speak TLS.
+    tls: Arc<ClientConfig>,
     /// `Bearer` and the token.
     authorization: Option<HeaderValue>,
     timeout: Duration,
@@ -88,9 +93,22 @@ impl Target {
             }
             None => None,
         };
+        let mut endpoint = Endpoint::parse(args.endpoint.as_deref(), protocol)?;
+        let has_scheme = args
+            .endpoint
+            .as_deref()
+            .is_some_and(|given| given.contains("://"));
+        if !has_scheme {
+            endpoint.is_tls = args.tls.default_scheme() == "https";
+        }
+        let above = match protocol {
+            Protocol::Grpc | Protocol::Otap => Above::Http2,
+            Protocol::Http => Above::Http1,
+        };
         Ok(Target {
             protocol,
-            endpoint: Endpoint::parse(args.endpoint.as_deref(), protocol)?,
+            tls: tls::config(&endpoint.url(), &args.tls, None, above)?,
+            endpoint,
             compression: args.compression,
             authorization,
             timeout: args.timeout,
@@ -223,7 +241,7 @@ fn late(limit: Duration) -> Outcome {
 fn disconnected(error: &(dyn Error + 'static)) -> Outcome {
     Outcome::Unanswered {
         reason: "no connection".to_owned(),
-        message: chain(error),
+        message: tls::explain(error).unwrap_or_else(|| chain(error)),
     }
 }
 

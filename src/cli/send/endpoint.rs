@@ -8,6 +8,8 @@ use crate::signal::Protocol;
 /// A server's address, without the path of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
+    /// Whether TLS is spoken.
+    pub(super) is_tls: bool,
     /// Name or address, IPv6 without brackets.
     pub(super) host: String,
     /// TCP port.
@@ -20,29 +22,29 @@ impl Endpoint {
     /// Reads the address; without one it is the protocol's port on this machine.
     ///
     /// `host`, `host:port` and `http://host:port/path/` are understood. Without a scheme the port defaults to the
-    /// protocol's own, with one it is 80, as everywhere.
+    /// protocol's own, with one it is 80 or, of https, 443, as everywhere.
     ///
     /// # Errors
-    /// A text that is no URL, and schemes other than `http`.
+    /// A text that is no URL, and schemes other than `http` and `https`.
     pub(super) fn parse(text: Option<&str>, protocol: Protocol) -> anyhow::Result<Endpoint> {
         let default_port = default_port(protocol);
         let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
             return Ok(Endpoint {
+                is_tls: false,
                 host: "127.0.0.1".to_owned(),
                 port: default_port,
                 path: String::new(),
             });
         };
-        let (url, port) = match text.split_once("://") {
-            Some(("http", _)) => (text.to_owned(), 80),
-            Some(("https", _)) => bail!(
-                "--endpoint {text}: https is not supported yet; send to an http:// address, \
-                 such as that of a proxy on this machine that adds TLS"
-            ),
+        let (url, port, is_tls) = match text.split_once("://") {
+            Some(("http", _)) => (text.to_owned(), 80, false),
+            Some(("https", _)) => (text.to_owned(), 443, true),
             Some((scheme, _)) => {
-                bail!("--endpoint {text}: {scheme}:// is not understood, write http://HOST:PORT")
+                bail!(
+                    "--endpoint {text}: {scheme}:// is not understood, write http://HOST:PORT or https://HOST:PORT"
+                )
             }
-            None => (format!("http://{text}"), default_port),
+            None => (format!("http://{text}"), default_port, false),
         };
         let uri: Uri = url
             .parse()
@@ -58,6 +60,7 @@ impl Endpoint {
             path = path.strip_suffix(signal).unwrap_or(path);
         }
         Ok(Endpoint {
+            is_tls,
             host: host.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(port),
             path: path.to_owned(),
@@ -75,7 +78,8 @@ impl Endpoint {
 
     /// The address as a URL.
     pub(super) fn url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.path)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
@@ -100,6 +104,7 @@ mod tests {
             ("localhost:9000", "localhost", 9000, ""),
             ("http://localhost:9000/", "localhost", 9000, ""),
             ("http://collector", "collector", 80, ""),
+            ("https://collector", "collector", 443, ""),
             (" http://c:1/otlp/ ", "c", 1, "/otlp"),
             ("http://c:1/v1/traces", "c", 1, ""),
             ("[::1]:4318", "::1", 4318, ""),
@@ -126,8 +131,9 @@ mod tests {
     /// Guarantees: the message says why, and what to write.
     #[test]
     fn unusable_addresses_say_why() {
+        let secure = Endpoint::parse(Some("https://c:1/otlp"), Protocol::Http).unwrap();
+        assert_eq!(secure.url(), "https://c:1/otlp");
         for (text, part) in [
-            ("https://localhost:4317", "https is not supported yet"),
             ("grpc://localhost:4317", "grpc:// is not understood"),
             ("http://", "write http://HOST:PORT"),
             ("local host", "is not a URL"),

@@ -66,6 +66,7 @@ const TEXT: &str = "\
 otlake 0.1.0: ready
   process      4242, up 1m 40s
   listens      grpc 127.0.0.1:4317, http [::1]:4318
+  transport    plain HTTP
   token        not required
   connections  2, 1 OTAP stream open
   memory       1.5 KiB of 512.0 MiB reserved, oldest row 1s

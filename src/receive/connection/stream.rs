@@ -15,6 +15,7 @@ use crate::receive::retries::Retries;
 pub(in crate::receive) struct WatchedStream {
     stream: Arc<TcpStream>,
     recent: Arc<RecentAnswers>,
+    has_begun: bool,
 }
 
 impl WatchedStream {
@@ -27,6 +28,7 @@ impl WatchedStream {
         let watched = WatchedStream {
             stream,
             recent: Arc::clone(&recent),
+            has_begun: false,
         };
         (watched, recent)
     }
@@ -62,11 +64,12 @@ impl WatchedStream {
 
 impl AsyncRead for WatchedStream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let has_room = buffer.remaining() > 0;
+        let filled = buffer.filled().len();
         loop {
             let is_ready = ready!(self.stream.poll_read_ready(context));
             match is_ready.and_then(|()| self.stream.try_read_buf(buffer)) {
@@ -76,6 +79,11 @@ impl AsyncRead for WatchedStream {
                     if has_room && matches!(read, Ok(0)) {
                         self.recent
                             .ended(|| self.recent.closed(&self.stream, false));
+                    }
+                    if !self.has_begun && matches!(read, Ok(1..)) {
+                        self.has_begun = true;
+                        self.recent
+                            .began(buffer.filled().get(filled..).unwrap_or_default());
                     }
                     return Poll::Ready(read.map(|_| ()));
                 }

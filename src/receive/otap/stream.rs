@@ -207,7 +207,7 @@ impl Stream {
         };
         if self.wants_token {
             let check = self.shared.gate.check_token(&header_map(&headers));
-            check.map_err(Failure::Stream)?;
+            self.client.token = check.map_err(Failure::Stream)?;
             self.messages.take_up_to(self.shared.intake.max_body_bytes);
         }
         let reservation = self.shared.intake.budget.empty();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use http::HeaderValue;
 use http::uri::PathAndQuery;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, CompressionEncoding, EncodeBuf, Encoder};
@@ -16,6 +17,7 @@ use tonic_prost::ProstDecoder;
 
 use super::{ACCEPTED, Outcome, Target, chain, disconnected, late};
 use crate::cli::args::SendCompression;
+use crate::cli::tls;
 use crate::proto::collector::logs::v1::ExportLogsServiceResponse;
 use crate::signal::Signal;
 
@@ -70,17 +72,19 @@ impl GrpcClient {
 pub(super) async fn open(
     target: &Target,
 ) -> anyhow::Result<(Grpc<Channel>, Option<AsciiMetadataValue>)> {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    let connector = tls::connector(http, &target.tls);
     let channel = tonic::transport::Endpoint::from_shared(target.endpoint.url())?
         .user_agent(super::http::USER_AGENT)?
         .connect_timeout(target.timeout)
-        .tcp_nodelay(true)
-        .connect()
+        .connect_with_connector(connector)
         .await
         .map_err(|error| {
             anyhow::anyhow!(
                 "cannot speak gRPC with {}: {}",
                 target.endpoint.authority(),
-                chain(&error)
+                tls::explain(&error).unwrap_or_else(|| chain(&error))
             )
         })?;
     let grpc = Grpc::new(channel);

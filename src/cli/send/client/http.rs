@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::grpc::accepted;
 use super::{ACCEPTED, Encoding, Outcome, Target, disconnected, late};
 use crate::cli::args::SendCompression;
+use crate::cli::tls::{self, Connector};
 use crate::proto::collector::logs::v1::ExportLogsServiceResponse;
 use crate::signal::Signal;
 
@@ -33,7 +34,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// A client that keeps one connection alive.
 #[derive(Debug)]
 pub(in crate::cli::send) struct HttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     /// One for each signal, in the order of [`Signal::ALL`].
     uris: [Uri; 3],
     headers: HeaderMap,
@@ -46,6 +47,7 @@ impl HttpClient {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(target.timeout));
+        let connector = tls::connector(connector, &target.tls);
         let uri = |signal: Signal| -> anyhow::Result<Uri> {
             let url = format!("{}/v1/{signal}", target.endpoint.url());
             url.parse().with_context(|| format!("{url} is not a URL"))
