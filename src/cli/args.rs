@@ -304,6 +304,10 @@ pub struct SendArgs {
     #[arg(long, value_name = "N", conflicts_with = "files")]
     pub rate: Option<NonZeroU64>,
 
+    /// Let the records have happened evenly over so long before the run, 1ms to 1000d [default: each as it is sent]
+    #[arg(long, value_name = "DURATION", value_parser = over, conflicts_with = "files")]
+    pub over: Option<Duration>,
+
     /// Connections that send at the same time, 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "files")]
     pub connections: u32,
@@ -411,6 +415,16 @@ fn timeout(text: &str) -> Result<Duration, String> {
         Ok(duration)
     } else {
         Err("it can be from 1ms to 1h".to_owned())
+    }
+}
+
+/// How far back generated records reach.
+fn over(text: &str) -> Result<Duration, String> {
+    let Span(duration) = text.parse()?;
+    if (Duration::from_millis(1)..=Duration::from_secs(1000 * 86_400)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("it can be from 1ms to 1000d".to_owned())
     }
 }
 

@@ -7,7 +7,8 @@ mod flush;
 mod journal;
 mod query;
 mod seals;
-mod send;
+#[doc(hidden)]
+pub mod send;
 mod serve;
 mod status;
 mod stop;

@@ -8,7 +8,10 @@
 //! A closed loop: each connection has one request in flight (over OTAP several batches of each stream), and asks a shared
 //! counter for the next one. Nothing is retried; what the server refuses is counted by its reason.
 
+#[doc(hidden)]
+pub mod bodies;
 mod client;
+mod clock;
 mod endpoint;
 mod files;
 mod generate;
@@ -22,7 +25,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -32,6 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use self::client::{Client, Encoding, Outcome, Target};
+use self::clock::{Clock, unix_nano};
 use self::generate::{Catalog, Encoder, Plan, Request};
 use self::pace::Pace;
 use self::report::{Report, Tally};
@@ -111,6 +115,7 @@ async fn generated(args: &SendArgs) -> anyhow::Result<bool> {
         },
         next: AtomicU64::new(0),
         pace: args.rate.map(|rate| Pace::new(start, rate)),
+        clock: Clock::new(args.over, plan.records())?,
         progress: progress(plan.records(), args.quiet),
         plan,
         stop,
@@ -156,6 +161,7 @@ struct Shared {
     /// The request that is taken next.
     next: AtomicU64,
     pace: Option<Pace>,
+    clock: Clock,
     progress: ProgressBar,
     /// Why the run ends before its last request, once it does.
     stop: watch::Sender<Option<String>>,
@@ -193,7 +199,8 @@ async fn send_all(
                 _ = stopped.changed() => break,
             }
         }
-        let body = writer.write(&shared.catalog, &request, shared.encoding)?;
+        let time = shared.clock.time(&request)?;
+        let body = writer.write(&shared.catalog, &request, shared.encoding, time)?;
         let bytes = body.len();
         let sent = Instant::now();
         let outcome = client.send(request.signal, shared.encoding, body).await?;
@@ -226,10 +233,11 @@ impl Writer {
         catalog: &Catalog,
         request: &Request,
         encoding: Encoding,
+        time_unix_nano: u64,
     ) -> anyhow::Result<Bytes> {
         // Once the request before is gone, its memory is taken again.
         self.encoder
-            .encode(catalog, request, unix_nano()?, &mut self.body);
+            .encode(catalog, request, time_unix_nano, &mut self.body);
         if encoding == Encoding::Json {
             self.json.clear();
             json::write(request.signal, &self.body, &mut self.json)
@@ -268,13 +276,6 @@ fn progress(records: u64, quiet: bool) -> ProgressBar {
 fn random_name() -> String {
     let id = uuid::Uuid::now_v7().simple().to_string(); // its last half is random
     id.chars().skip(id.len() - 8).collect()
-}
-
-fn unix_nano() -> anyhow::Result<u64> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("this machine's clock is before 1970")?;
-    Ok(u64::try_from(now.as_nanos())?)
 }
 
 #[cfg(test)]

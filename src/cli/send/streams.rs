@@ -49,7 +49,8 @@ pub(super) async fn send_all(
                 _ = stopped.changed() => break,
             }
         }
-        let body = writer.write(&shared.catalog, &request, shared.encoding)?;
+        let time = shared.clock.time(&request)?;
+        let body = writer.write(&shared.catalog, &request, shared.encoding, time)?;
         let sent = client.submit(request.signal, &body).await?;
         answers.spawn(async move { (request, sent.bytes, sent.outcome().await) });
     }

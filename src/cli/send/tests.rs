@@ -102,6 +102,7 @@ async fn report_of_run(args: &SendArgs, records: u64, batch: u64) -> String {
         },
         next: AtomicU64::new(0),
         pace: None,
+        clock: Clock::Now,
         progress: ProgressBar::hidden(),
         plan,
         stop,
@@ -250,7 +251,12 @@ async fn files_are_sent_as_they_are() {
     let body = |index| {
         let request = plan.request(index).unwrap();
         Writer::default()
-            .write(&catalog, &request, Encoding::Protobuf)
+            .write(
+                &catalog,
+                &request,
+                Encoding::Protobuf,
+                1_700_000_000_000_000_000,
+            )
             .unwrap()
     };
     let (logs, spans) = (body(0), body(1));

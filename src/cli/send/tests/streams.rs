@@ -380,7 +380,12 @@ async fn files_become_batches() {
     for index in 0..3 {
         let request = plan.request(index).unwrap();
         let body = Writer::default()
-            .write(&catalog, &request, Encoding::Protobuf)
+            .write(
+                &catalog,
+                &request,
+                Encoding::Protobuf,
+                1_700_000_000_000_000_000,
+            )
             .unwrap();
         let path = folder.path().join(format!("{}.pb", request.signal));
         fs::write(&path, body).unwrap();
