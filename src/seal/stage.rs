@@ -227,12 +227,25 @@ fn properties(table: Table) -> WriterProperties {
         if kind == Kind::Time {
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+                .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
         } else if is_seldom_repeated(name) {
-            properties = properties.set_column_dictionary_enabled(path, false);
+            properties = properties.set_column_dictionary_enabled(path.clone(), false);
+        }
+        if is_free_text(name) {
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
     }
     properties.build()
+}
+
+/// Columns whose smallest and largest value tell nothing: to find them, each value is compared twice.
+fn is_free_text(column: &str) -> bool {
+    column.ends_with("_attributes")
+        || column.ends_with("_json")
+        || matches!(
+            column,
+            "body" | "metadata" | "description" | "status_status_message"
+        )
 }
 
 /// Columns whose values are mostly different from row to row: a dictionary only costs time there.

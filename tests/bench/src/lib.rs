@@ -9,6 +9,10 @@
     reason = "as in a test: what cannot be measured stops the run"
 )]
 
+/// The program's allocator, for whatever it is measured against too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod measure;
 pub mod older;
 pub mod otlp2records;
