@@ -312,8 +312,10 @@ impl Parts<'_> {
         let gate = Gate::new(self.reload.tokens(), self.config.cors_origins.clone());
         let admin = self.admin(&gate, stops.requested);
         let Addresses { grpc, http } = self.addresses;
-        let grpc_router = router::grpc(&gate, &intake, admin, http.port(), stops.begun)?;
-        let http_router = router::http(&gate, &intake, self.readiness, grpc.port());
+        let hosts = &self.config.allowed_hosts;
+        let (at_grpc, at_http) = (gate.at(grpc, hosts), gate.at(http, hosts));
+        let grpc_router = router::grpc(&at_grpc, &intake, admin, http.port(), stops.begun)?;
+        let http_router = router::http(&at_http, &intake, self.readiness, grpc.port());
         let served = |router, protocol| Served {
             router,
             protocol,

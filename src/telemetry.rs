@@ -26,6 +26,8 @@ pub enum Reason {
     Unauthenticated,
     /// A browser's `Origin` that is not allowed.
     ForbiddenOrigin,
+    /// A `Host` that no one on this machine would name a loopback listener by.
+    ForbiddenHost,
     /// A token that is not for this.
     NotPermitted,
     /// A connection whose TLS handshake failed, or that speaks TLS to a listener without: no request came over it.
@@ -69,6 +71,7 @@ impl Reason {
         match self {
             Reason::Unauthenticated => "unauthenticated",
             Reason::ForbiddenOrigin => "forbidden_origin",
+            Reason::ForbiddenHost => "forbidden_host",
             Reason::NotPermitted => "not_permitted",
             Reason::TlsHandshake => "tls_handshake",
             Reason::UnknownPath => "unknown_path",

@@ -161,7 +161,7 @@ async fn a_zstd_window_beyond_the_standard_is_refused() {
 fn an_announced_length_over_the_limit_is_refused_at_once() {
     let server = with(&["--max-body-bytes", "64KiB"]);
     let mut stream = connect(server.http);
-    let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 65537\r\n\r\n";
+    let head = "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 65537\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     assert!(answer_line(&mut stream).starts_with("HTTP/1.1 413 "));
 }
@@ -376,7 +376,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 /// Asks for the probe and keeps the connection open.
 fn ask(stream: &mut TcpStream) {
     stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
 }
 
@@ -485,7 +485,7 @@ async fn one_stream_too_many_waits_until_another_ends() {
 async fn an_interrupted_body_leaves_nothing_behind() {
     let server = with(&[]);
     let mut stream = connect(server.http);
-    let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n";
+    let head = "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&[b' '; 50_000]).unwrap();
     eventually("the body's arrival", async || {

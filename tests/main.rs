@@ -20,6 +20,7 @@ mod discovery;
 mod full_disk;
 mod golden;
 mod growth;
+mod hosts;
 mod journal;
 mod journal_cli;
 mod lake_down;

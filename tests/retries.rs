@@ -38,7 +38,7 @@ fn bodies() -> [(&'static str, Bytes); 3] {
 /// A whole request over HTTP/1.1.
 fn http1(path: &str, content_type: &str, more_headers: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n{more_headers}\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n{more_headers}\r\n",
         body.len()
     )
     .into_bytes();
@@ -166,7 +166,7 @@ async fn who_leaves_at_once_and_comes_again_is_stored_once() {
                 let mut stream = connect(server.http);
                 // So that the server knows of the connection when its end is waited for.
                 stream
-                    .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                    .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
                     .unwrap();
                 read_answer(&mut stream);
                 let request = http1("/v1/logs", PROTOBUF, "", &body);
@@ -202,7 +202,7 @@ async fn a_retry_that_overtakes_the_news_of_a_reset_is_stored_once() {
                 let [mut first, mut second] = [connect(address), connect(address)];
                 for stream in [&mut first, &mut second] {
                     stream
-                        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
                         .unwrap();
                     read_answer(stream);
                 }

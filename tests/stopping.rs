@@ -142,7 +142,7 @@ fn begin_request(server: &Server, body: &[u8]) -> TcpStream {
         .unwrap();
     // The server answers 100 once it reads the body.
     let head = format!(
-        "POST /v1/logs HTTP/1.1\r\nhost: otlake\r\ncontent-type: application/x-protobuf\r\n\
+        "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\n\
          content-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
     );

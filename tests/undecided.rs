@@ -147,7 +147,7 @@ fn request(text: &str) -> Bytes {
 async fn send(receiver: &Receiver, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(receiver.http).await.unwrap();
     let head = format!(
-        "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -35,6 +35,10 @@ pub(super) fn render(config: &Config) -> String {
         "cors-origin",
         toml::Value::from(config.cors_origins.as_list()),
     );
+    line(
+        "allowed-host",
+        toml::Value::from(config.allowed_hosts.as_list()),
+    );
     if let Some(tls) = &config.tls {
         line("tls-cert", text(&tls.cert.display()));
         line("tls-key", text(&tls.key.display()));

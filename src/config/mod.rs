@@ -15,6 +15,7 @@
 pub mod cors;
 mod effective;
 mod error;
+pub mod hosts;
 pub mod lake;
 pub mod limits;
 mod origin;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 pub use cors::CorsOrigins;
 pub use error::ConfigError;
+pub use hosts::AllowedHosts;
 pub use lake::LakeArgs;
 pub use origin::{Origin, Origins};
 pub use raw::RawSettings;
@@ -59,6 +61,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// Which browser origins may send.
     pub cors_origins: CorsOrigins,
+    /// Under which names a listener on a loopback address may be reached; others ask for none.
+    pub allowed_hosts: AllowedHosts,
     /// The largest request body after decompression, bytes.
     pub max_body_bytes: usize,
     /// The budget for everything between receipt and the staged file, bytes.

@@ -58,6 +58,17 @@ pub struct RawSettings {
     #[serde(deserialize_with = "text_list")]
     pub cors_origin: Option<Vec<String>>,
 
+    /// Host by which clients may name a server that listens on a loopback address, beside localhost and loopback
+    /// addresses, such as the name that a reverse proxy passes on, or `*`; repeat it or separate by commas [default: none]
+    #[arg(
+        long,
+        value_name = "HOST",
+        value_delimiter = ',',
+        help_heading = "Access"
+    )]
+    #[serde(deserialize_with = "text_list")]
+    pub allowed_host: Option<Vec<String>>,
+
     /// Speak TLS on both listeners, with this certificate: a PEM file, its issuers after it. Taken up again when it
     /// changes, and on SIGHUP
     #[arg(long, value_name = "FILE", help_heading = "TLS")]

@@ -231,6 +231,7 @@ fn every_setting_has_flag_key_and_variable() {
         "token" => TOKEN,
         "no-auth" => "false",
         "cors-origin" => "https://a.example, https://b.example:8443",
+        "allowed-host" => "otlake.example, [fd00::1]",
         "tls-client-auth" => "optional",
         key if key.starts_with("tls-") || key == "token-file" => "/tmp/otlake.pem",
         "catalog" => "duckdb:/tmp/lake.duckdb",
@@ -247,7 +248,7 @@ fn every_setting_has_flag_key_and_variable() {
         _ => "700ms",
     };
     let keys = keys();
-    assert_eq!(keys.len(), 29);
+    assert_eq!(keys.len(), 30);
     let mut text = String::new();
     for key in &keys {
         writeln!(text, "{key} = {:?}", value(key)).unwrap();
@@ -272,6 +273,10 @@ fn every_setting_has_flag_key_and_variable() {
             .map(str::to_owned)
             .to_vec();
         assert_eq!(config.cors_origins, CorsOrigins::Exact(origins));
+        assert_eq!(
+            config.allowed_hosts.as_list(),
+            ["otlake.example", "[fd00::1]"]
+        );
         assert!(
             matches!(&config.lake.catalog, Catalog::DuckDb(path) if path == Path::new("/tmp/lake.duckdb"))
         );
@@ -343,9 +348,9 @@ fn effective_settings_are_a_valid_file() {
         assert_eq!(
             values(&effective).len(),
             if args.contains(&"--extension-dir") {
-                23
+                24
             } else {
-                22
+                23
             }
         );
     }
@@ -889,4 +894,44 @@ fn the_settings_of_tls_belong_together() {
         assert!(effective.contains(line), "{effective}");
     }
     assert!(refusal(&["--token-file", "tokens", "--no-auth"]).starts_with("--token-file and"));
+}
+
+/// Scenario: hosts in all forms.
+/// Guarantees: names and addresses without scheme, port and path are taken, case and the root's dot do not matter; anything
+/// else is refused, so that a host that never matches is not a setting.
+#[test]
+fn allowed_hosts_are_names_addresses_or_all() {
+    let config = load(&[
+        "--allowed-host",
+        "A.example.,b",
+        "--allowed-host",
+        "[fd00::1]",
+    ])
+    .unwrap();
+    assert_eq!(
+        config.allowed_hosts.as_list(),
+        ["a.example", "b", "[fd00::1]"]
+    );
+    for host in [
+        "a.EXAMPLE",
+        "b.",
+        "[fd00::1]",
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+    ] {
+        assert!(config.allowed_hosts.allows(host), "{host}");
+    }
+    for host in ["c", "x.a.example", "", ".", "[::2]", "10.0.0.1"] {
+        assert!(!config.allowed_hosts.allows(host), "{host}");
+    }
+    let all = load(&["--allowed-host", "*"]).unwrap().allowed_hosts;
+    assert!(all.allows("anything"));
+    for bad in ["https://a", "a:80", "a/b", "*.a", "u@a", "[a]", "::1", "é"] {
+        assert!(
+            refusal(&["--allowed-host", bad]).contains("is not a host"),
+            "{bad}"
+        );
+    }
+    assert!(refusal(&["--allowed-host", "*,a"]).contains("write it alone"));
 }

@@ -13,8 +13,8 @@ use super::raw::RawSettings;
 use super::sources::Sources;
 use super::value::{Count, LogFormat, LogLevel, Secret, Size, Span};
 use super::{
-    Auth, ClientAuth, ClientCa, Config, CorsOrigins, LogConfig, OpenReason, SealConfig, TlsConfig,
-    Tokens,
+    AllowedHosts, Auth, ClientAuth, ClientCa, Config, CorsOrigins, LogConfig, OpenReason,
+    SealConfig, TlsConfig, Tokens,
 };
 use crate::lake::LakeConfig;
 
@@ -35,6 +35,7 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
         tls.as_ref(),
     )?;
     let cors_origins = cors_origins(sources)?;
+    let allowed_hosts = allowed_hosts(sources)?;
     let durability = sources
         .pick("durability", |raw| raw.durability.take())
         .unwrap_or_default();
@@ -83,6 +84,7 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
         auth,
         tls,
         cors_origins,
+        allowed_hosts,
         max_body_bytes: to_usize(bytes.body),
         max_buffered_bytes: bytes.buffered,
         max_connections: to_usize(u64::from(connections.0)),
@@ -254,6 +256,13 @@ fn cors_origins(sources: &mut Sources) -> Result<CorsOrigins, ConfigError> {
         .pick("cors-origin", |raw| raw.cors_origin.take())
         .unwrap_or_default();
     CorsOrigins::from_list(&list).map_err(|reason| sources.bad_value("cors-origin", reason))
+}
+
+fn allowed_hosts(sources: &mut Sources) -> Result<AllowedHosts, ConfigError> {
+    let list = sources
+        .pick("allowed-host", |raw| raw.allowed_host.take())
+        .unwrap_or_default();
+    AllowedHosts::from_list(&list).map_err(|reason| sources.bad_value("allowed-host", reason))
 }
 
 /// The limits on memory and disk that depend on each other as [`limits`] says, all in bytes.

@@ -1,13 +1,15 @@
-//! Who may send: the token and the browser's origin, checked before a body is read.
+//! Who may send: the host that was asked for, the browser's origin and the token, checked before a body is read.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Uri, header};
 
 use super::refusal::Refusal;
 use super::tokens::{Pass, TokenBook};
-use crate::config::CorsOrigins;
 use crate::config::tokens::Role;
+use crate::config::{AllowedHosts, CorsOrigins};
 use crate::telemetry::{Reason, TokenUse};
 
 /// The header that carries the bare token, for clients that cannot set `authorization`.
@@ -18,6 +20,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub struct Gate {
     tokens: Option<Arc<TokenBook>>,
     cors_origins: CorsOrigins,
+    hosts: Option<AllowedHosts>,
 }
 
 impl Gate {
@@ -27,7 +30,48 @@ impl Gate {
         Gate {
             tokens,
             cors_origins,
+            hosts: None,
         }
+    }
+
+    /// The gate of a listener on this address: on a loopback address only these hosts are let in. Everywhere else nobody
+    /// can know the names by which others reach it, and every host is.
+    #[must_use]
+    pub fn at(&self, bound: SocketAddr, hosts: &AllowedHosts) -> Gate {
+        let is_loopback = bound.ip().to_canonical().is_loopback();
+        Gate {
+            hosts: is_loopback.then(|| hosts.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Refuses requests for a host that is not this machine: the page of a site whose name was pointed to a loopback
+    /// address (DNS rebinding) sends no `Origin` with every request, but always that name.
+    ///
+    /// A request that names no host, as HTTP/1.0 allows, comes from no browser and is let in. One that names
+    /// several, in its target and its headers, is let in if each of them is.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the target (`:authority` in HTTP/2) or a `Host` is not allowed.
+    pub fn check_host(&self, target: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(hosts) = &self.hosts else {
+            return Ok(());
+        };
+        let allows = |authority: &Authority| hosts.allows(authority.host());
+        let is_target_allowed = target.authority().is_none_or(allows);
+        let mut given = headers.get_all(header::HOST).iter();
+        let are_headers_allowed = given.all(|host| {
+            host.is_empty()
+                || Authority::try_from(host.as_bytes()).is_ok_and(|authority| allows(&authority))
+        });
+        if is_target_allowed && are_headers_allowed {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::ForbiddenHost,
+            "this server listens on a loopback address and takes no requests for this host; use localhost or 127.0.0.1 \
+             in the client's endpoint, or start otlake with --allowed-host to allow it",
+        ))
     }
 
     /// Whether a token is asked for.

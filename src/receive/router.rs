@@ -96,7 +96,13 @@ pub fn grpc(
         .add_service(reflection().build_v1alpha()?);
     let router = grpc::with_exports(routes.into_axum_router(), intake);
     let router = otap::with_streams(router, intake, gate, &streams, stop);
-    Ok(behind(router, gate, intake, Protocol::Grpc, http_port))
+    let door = Door {
+        gate: gate.clone(),
+        intake: Arc::clone(intake),
+        protocol: Protocol::Grpc,
+        other_port: http_port,
+    };
+    Ok(known_by_host(behind(router, &door), door))
 }
 
 /// The HTTP listener: OTLP/HTTP and the probes.
@@ -107,8 +113,14 @@ pub fn http(
     grpc_port: u16,
 ) -> Router {
     let router = http::routes(intake);
-    let router = behind(router, gate, intake, Protocol::Http, grpc_port);
-    http::probes(readiness).merge(router)
+    let door = Door {
+        gate: gate.clone(),
+        intake: Arc::clone(intake),
+        protocol: Protocol::Http,
+        other_port: grpc_port,
+    };
+    let router = http::probes(readiness).merge(behind(router, &door));
+    known_by_host(router, door)
 }
 
 /// Answers requests that come without TLS to a listener that speaks it. Their headers are not looked at: what is in them
@@ -126,24 +138,24 @@ pub fn without_tls(intake: &Arc<Intake>, protocol: Protocol) -> Router {
 }
 
 /// Puts the gate before a router: protocol, then origin, then (for browsers) CORS, then the token.
-fn behind(
-    router: Router,
-    gate: &Gate,
-    intake: &Arc<Intake>,
-    protocol: Protocol,
-    other_port: u16,
-) -> Router {
-    let door = Door {
-        gate: gate.clone(),
-        intake: Arc::clone(intake),
-        protocol,
-        other_port,
-    };
+fn behind(router: Router, door: &Door) -> Router {
     // A layer is run before those added above it.
     router
         .layer(middleware::from_fn_with_state(door.clone(), check_token))
         .layer(cors())
-        .layer(middleware::from_fn_with_state(door, check_origin))
+        .layer(middleware::from_fn_with_state(door.clone(), check_origin))
+}
+
+/// Puts the check of the host before everything, the probes too: what answers a page tells it what runs here.
+fn known_by_host(router: Router, door: Door) -> Router {
+    router.layer(middleware::from_fn_with_state(door, check_host))
+}
+
+async fn check_host(State(door): State<Door>, request: Request<Body>, next: Next) -> Response {
+    match door.gate.check_host(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => door.refuse(&refusal, &lingering(request)),
+    }
 }
 
 /// CORS for the origins that the gate lets through: it has already refused all others.

@@ -3,7 +3,7 @@
 //! | refusal | gRPC | HTTP | retried by clients |
 //! |---|---|---|---|
 //! | unauthenticated | UNAUTHENTICATED | 401 | no |
-//! | forbidden_origin, not_permitted | PERMISSION_DENIED | 403 | no |
+//! | forbidden_origin, forbidden_host, not_permitted | PERMISSION_DENIED | 403 | no |
 //! | unknown_path, wrong_method | UNIMPLEMENTED | 404, 405 | no |
 //! | unsupported_media_type, unsupported_compression | UNIMPLEMENTED | 415 | no |
 //! | wrong_protocol | FAILED_PRECONDITION | 400 | no |
@@ -34,7 +34,9 @@ use crate::telemetry::Reason;
 pub fn code(reason: Reason) -> Code {
     match reason {
         Reason::Unauthenticated => Code::Unauthenticated,
-        Reason::ForbiddenOrigin | Reason::NotPermitted => Code::PermissionDenied,
+        Reason::ForbiddenOrigin | Reason::ForbiddenHost | Reason::NotPermitted => {
+            Code::PermissionDenied
+        }
         Reason::UnknownPath
         | Reason::WrongMethod
         | Reason::UnsupportedMediaType
@@ -53,7 +55,9 @@ pub fn code(reason: Reason) -> Code {
 fn http_code(reason: Reason) -> StatusCode {
     match reason {
         Reason::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Reason::ForbiddenOrigin | Reason::NotPermitted => StatusCode::FORBIDDEN,
+        Reason::ForbiddenOrigin | Reason::ForbiddenHost | Reason::NotPermitted => {
+            StatusCode::FORBIDDEN
+        }
         Reason::UnknownPath => StatusCode::NOT_FOUND,
         Reason::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Reason::UnsupportedMediaType | Reason::UnsupportedCompression => {
