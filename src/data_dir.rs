@@ -9,9 +9,11 @@
 //! | `staged/` | seals on their way into the lake |
 //! | `lake/`, `catalog.sqlite` | the lake, unless it is configured elsewhere |
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +23,30 @@ use crate::signal::WriterId;
 /// How often, and after which pause, a lock that is held is tried again.
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The rights of everyone but the owner, and the bit of folders that everyone may put files in.
+const OTHERS: u32 = 0o077;
+const STICKY: u32 = 0o1000;
+
+/// What is in a data folder, and what a new volume has of its own.
+const OWN_ENTRIES: [&str; 7] = [
+    "lock",
+    "journal",
+    "staged",
+    "lake",
+    "server.json",
+    "lake.json",
+    "lost+found",
+];
+
+/// The catalog has logs beside it, and the others files that are not whole yet.
+const OWN_BEGINNINGS: [&str; 5] = [
+    "catalog.",
+    "writer_id",
+    "seal_sequence",
+    ".server.json.",
+    ".lake.json.",
+];
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +88,7 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<DataDir, DataDirError> {
         create_private(path)?;
         let lock = lock(path)?;
+        tighten(path)?;
         create_private(&path.join("staged"))?;
         create_private(&path.join("journal"))?;
         // What is synced in a folder survives a power loss only if the folder's name does.
@@ -133,6 +160,48 @@ fn create_private(path: &Path) -> Result<(), DataDirError> {
         .mode(0o700)
         .create(path)
         .map_err(io_error(path))
+}
+
+/// Takes a folder that was there before with rights for others away from them, if it is only ours. One that has other
+/// things in it, such as a home or `/tmp`, or that belongs to another user, such as a volume, is warned about: the files
+/// in it are for their owner alone all the same.
+fn tighten(path: &Path) -> Result<(), DataDirError> {
+    let metadata = fs::metadata(path).map_err(io_error(path))?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw()
+        && mode & STICKY == 0
+        && has_only_ours(path).map_err(io_error(path))?;
+    let before = format!("{mode:o}");
+    if is_ours && fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS)).is_ok() {
+        tracing::info!(folder = %path.display(), before, "the data folder is its owner's alone from now on");
+    } else {
+        tracing::warn!(
+            folder = %path.display(),
+            mode = before,
+            "other users can look into the data folder, which is not otlake's alone: give it one of its own, with mode 700"
+        );
+    }
+    Ok(())
+}
+
+/// Whether there is nothing in the folder but what a server makes there.
+fn has_only_ours(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let is_ours = name.to_str().is_some_and(|name| {
+            OWN_ENTRIES.contains(&name)
+                || OWN_BEGINNINGS
+                    .iter()
+                    .any(|beginning| name.starts_with(beginning))
+        });
+        if !is_ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn lock(path: &Path) -> Result<File, DataDirError> {

@@ -28,6 +28,7 @@ mod limits;
 mod otap;
 mod otap_corpus;
 mod poisoned;
+mod private;
 mod protocols;
 mod readers;
 mod refusals;

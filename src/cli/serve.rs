@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
+use rustix::fs::Mode;
 
 use super::args::ServeArgs;
 use crate::config::{Auth, ClientAuth, Config, LogFormat, OpenReason};
@@ -35,6 +36,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         print!("{}", config.effective());
         return Ok(ExitCode::SUCCESS);
     }
+    keep_files_private(&config);
     telemetry::start_logging(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("otlake-io")
@@ -52,6 +54,17 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
                 Ok(super::failure::code(&error))
             }
         })
+}
+
+/// Takes the rights of others off all files that the process makes. otlake's own get their mode when they are made, but
+/// catalog, merged files and the lake's folders are made by SQLite and DuckDB, and only the process's mask holds there.
+fn keep_files_private(config: &Config) {
+    let mask = if config.lake.is_group_readable {
+        Mode::from_raw_mode(0o027)
+    } else {
+        Mode::from_raw_mode(0o077)
+    };
+    rustix::process::umask(mask);
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {

@@ -62,6 +62,10 @@ pub(super) fn render(config: &Config) -> String {
         "snapshot-retention",
         text(&Span(config.lake.snapshot_retention)),
     );
+    line(
+        "lake-group-readable",
+        toml::Value::Boolean(config.lake.is_group_readable),
+    );
     line("durability", text(&config.durability));
     line("dedup-window", text(&Span(config.dedup_window)));
     line("journal-max-bytes", text(&Size(config.journal_max_bytes)));

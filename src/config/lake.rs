@@ -97,6 +97,7 @@ pub(super) fn resolve(
         extension_dir,
         target_file_size_bytes: limits::TARGET_FILE_BYTES,
         snapshot_retention: limits::SNAPSHOT_RETENTION,
+        is_group_readable: false,
     })
 }
 

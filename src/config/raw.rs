@@ -125,6 +125,12 @@ pub struct RawSettings {
     #[serde(deserialize_with = "lenient")]
     pub snapshot_retention: Option<Span>,
 
+    /// Let the group of the lake's folder read the lake: its files get mode 0640 and not 0600. Needs --catalog and
+    /// --data-path outside of the data folder, which is its owner's alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Lake")]
+    #[serde(deserialize_with = "lenient")]
+    pub lake_group_readable: Option<bool>,
+
     /// When a request is answered [default: journal]
     #[arg(long, value_name = "WHEN", help_heading = "Durability")]
     #[serde(deserialize_with = "lenient")]

@@ -229,7 +229,7 @@ fn every_setting_has_flag_key_and_variable() {
         "grpc-listen" => "localhost:14317",
         "http-listen" => "[::1]:0",
         "token" => TOKEN,
-        "no-auth" => "false",
+        "no-auth" | "lake-group-readable" => "false",
         "cors-origin" => "https://a.example, https://b.example:8443",
         "allowed-host" => "otlake.example, [fd00::1]",
         "tls-client-auth" => "optional",
@@ -248,7 +248,7 @@ fn every_setting_has_flag_key_and_variable() {
         _ => "700ms",
     };
     let keys = keys();
-    assert_eq!(keys.len(), 30);
+    assert_eq!(keys.len(), 31);
     let mut text = String::new();
     for key in &keys {
         writeln!(text, "{key} = {:?}", value(key)).unwrap();
@@ -348,9 +348,9 @@ fn effective_settings_are_a_valid_file() {
         assert_eq!(
             values(&effective).len(),
             if args.contains(&"--extension-dir") {
-                24
+                25
             } else {
-                23
+                24
             }
         );
     }
@@ -934,4 +934,18 @@ fn allowed_hosts_are_names_addresses_or_all() {
         );
     }
     assert!(refusal(&["--allowed-host", "*,a"]).contains("write it alone"));
+}
+
+/// Scenario: a lake for the group, inside the data folder and outside of it, in whole and in part.
+/// Guarantees: what the group could never reach is refused, with the setting that has to change.
+#[test]
+fn a_lake_for_the_group_is_outside_of_the_data_folder() {
+    let lake = ["--catalog", "sqlite:/srv/lake/catalog.sqlite"];
+    let files = ["--data-path", "/srv/lake/files"];
+    let group = ["--lake-group-readable", "--data-dir", "/srv/otlake"];
+    let config = load(&[group.as_slice(), &lake, &files].concat()).unwrap();
+    assert!(config.lake.is_group_readable);
+    assert!(!load(&[]).unwrap().lake.is_group_readable);
+    assert!(refusal(&[group.as_slice(), &files].concat()).contains("set --catalog to"));
+    assert!(refusal(&[group.as_slice(), &lake].concat()).contains("set --data-path to"));
 }

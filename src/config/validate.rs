@@ -401,7 +401,25 @@ fn lake_config(sources: &mut Sources, data_dir: &Path) -> Result<LakeConfig, Con
     let mut lake = lake::resolve(args, data_dir, |key, reason| sources.bad_value(key, reason))?;
     lake.target_file_size_bytes = file_size.0;
     lake.snapshot_retention = retention.0;
-    Ok(lake)
+    lake.is_group_readable = sources
+        .pick("lake-group-readable", |raw| raw.lake_group_readable)
+        .unwrap_or(false);
+    let inside = [
+        ("catalog", lake.catalog.path()),
+        ("data-path", lake.data_path.as_path()),
+    ];
+    let inside = inside
+        .into_iter()
+        .find(|(_, path)| path.starts_with(data_dir));
+    match inside {
+        Some((key, path)) if lake.is_group_readable => Err(ConfigError::Conflict(format!(
+            "{} cannot open {} to the group: it is inside the data folder, which is its owner's alone; set --{key} to a place outside of {}",
+            sources.origins.place("lake-group-readable"),
+            path.display(),
+            data_dir.display(),
+        ))),
+        _ => Ok(lake),
+    }
 }
 
 fn log(sources: &mut Sources) -> Result<LogConfig, ConfigError> {

@@ -63,6 +63,8 @@ pub struct LakeConfig {
     pub target_file_size_bytes: u64,
     /// How long old snapshots, and the files only they need, are kept.
     pub snapshot_retention: Duration,
+    /// Whether the users of the lake's group can read its files; else only their owner can.
+    pub is_group_readable: bool,
 }
 
 /// The kind and place of a lake's catalog, written `sqlite:<file>` or `duckdb:<file>`.

@@ -1,7 +1,8 @@
 //! A staged file's way to its place in the lake's folder, durably.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::LakeConfig;
@@ -14,6 +15,12 @@ use crate::signal::{SealId, Table, WriterId};
 
 /// How the name of a copy ends before it is whole.
 const PARTIAL: &str = ".partial";
+
+/// The mode of a file that the lake's group may read; staged files are for their owner alone.
+const GROUP_READABLE: u32 = 0o640;
+
+/// The bit of a folder's mode that hands its group on to what is made in it.
+const SETGID: u32 = 0o2000;
 
 /// Moves a staged file to its place in the lake's folder, durably. An earlier attempt may have done so.
 ///
@@ -32,7 +39,11 @@ pub(super) fn place(
         make_dir(dir)?;
     }
     crash_point!("folder made");
-    move_file(&seal.dir.join(file.name()), &destination)?;
+    let staged = seal.dir.join(file.name());
+    if config.is_group_readable {
+        open_to_group(&staged, &dir)?;
+    }
+    move_file(&staged, &destination)?;
     crash_point!("moved");
     RealDisk
         .sync_dir(&dir)
@@ -112,6 +123,26 @@ fn make_dir(dir: &Path) -> Result<(), LakeError> {
             .map_err(LakeError::io("sync", parent)),
         None => Ok(()),
     }
+}
+
+/// Lets the group read a staged file before it is moved, durably; that of the folder, where the folder hands its group
+/// on (setgid): a file that is moved there keeps its own. A file that was moved before was opened before.
+fn open_to_group(staged: &Path, dir: &Path) -> Result<(), LakeError> {
+    let open = || {
+        let file = match File::open(staged) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
+        let (own, folder) = (file.metadata()?, fs::metadata(dir)?);
+        if folder.mode() & SETGID != 0 && folder.gid() != own.gid() {
+            fchown(&file, None, Some(folder.gid()))?;
+        }
+        if own.mode() & 0o777 != GROUP_READABLE {
+            file.set_permissions(Permissions::from_mode(GROUP_READABLE))?;
+        }
+        file.sync_all()
+    };
+    open().map_err(LakeError::io("open to the group", staged))
 }
 
 /// Renames, or copies where the two places are on different devices. Done already is fine.

@@ -29,7 +29,7 @@ pub fn http2_call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
         headers.extend(value.as_bytes());
     };
     literal(&[0x04], path);
-    literal(&[0x01], "x");
+    literal(&[0x01], "localhost");
     literal(&[0x0f, 0x10], "application/grpc");
     literal(b"\x00\x02te", "trailers");
     let headers = http2_frame(HEADERS, 0x4, stream, &headers);

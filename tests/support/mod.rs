@@ -378,6 +378,7 @@ pub fn lake_config(data_dir: &Path) -> LakeConfig {
         extension_dir: None,
         target_file_size_bytes: 256 << 20,
         snapshot_retention: Duration::from_secs(900),
+        is_group_readable: false,
     }
 }
 

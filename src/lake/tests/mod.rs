@@ -55,6 +55,7 @@ impl Fixture {
             extension_dir: extension_dir(),
             target_file_size_bytes: 256 << 20,
             snapshot_retention: Duration::from_secs(900),
+            is_group_readable: false,
         };
         Fixture {
             staged_dir: dir.path().join("staged"),

@@ -1,0 +1,162 @@
+//! Who else on this machine can read what a server writes: nobody, unless a group is to.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use otlake::lake::{Catalog, LakeConfig, open_read_only};
+use tempfile::TempDir;
+
+use crate::support::load::logs;
+use crate::support::{Server, ServerBuilder, data_dir, eventually, lake_config, query_all};
+
+/// The rights of a file or folder.
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Every file and folder below a folder, and the folder itself.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Commits until files of the lake were merged: those are made by DuckDB.
+async fn fill(server: &Server, lake: &LakeConfig) {
+    let mut client = server.logs().await;
+    for seal in 0..10 {
+        let rows = logs("a", seal * 10..seal * 10 + 10);
+        client.export(rows).await.unwrap();
+        server.flush().await;
+    }
+    let live = "SELECT count(*) FROM ducklake_list_files('lake', 'otlp_logs')";
+    let live = || query_all(&open_read_only(lake).unwrap(), live)[0][0].parse::<u64>();
+    eventually("a merge", async || live().unwrap() < 10).await;
+    // One that is not merged yet.
+    client.export(logs("b", 0..10)).await.unwrap();
+    server.flush().await;
+}
+
+/// What of these others than the owner have a right to.
+fn open_to_others(paths: &[PathBuf]) -> Vec<(PathBuf, u32)> {
+    let modes = paths.iter().map(|path| (path.clone(), mode(path)));
+    modes.filter(|(_, mode)| mode & 0o077 != 0).collect()
+}
+
+/// Scenario: an empty folder with the usual rights, such as a new volume, is given as the data folder; rows are committed
+/// and merged, and the server stops and starts again with the folder open to others once more.
+/// Guarantees: folder and all in it are their owner's alone while the server runs and after it, and the log says so.
+#[tokio::test]
+async fn the_data_folder_is_its_owners_alone() {
+    let dir = TempDir::new().unwrap();
+    let folder = data_dir(&dir);
+    let mut builder = ServerBuilder::again(dir).args(&["--seal-max-age", "1h"]);
+    fs::create_dir(&folder).unwrap();
+    for _ in 0..2 {
+        set_mode(&folder, 0o755);
+        let server = builder.start();
+        assert_eq!(mode(&folder), 0o700);
+        assert!(server.log().contains("its owner's alone from now on"));
+        fill(&server, &lake_config(&folder)).await;
+        let paths = walk(&folder);
+        assert!(paths.len() > 15, "{paths:?}");
+        assert_eq!(open_to_others(&paths), []);
+        let (status, dir) = server.stop();
+        assert!(status.success());
+        assert_eq!(open_to_others(&walk(&folder)), []);
+        builder = ServerBuilder::again(dir).args(&["--seal-max-age", "1h"]);
+    }
+}
+
+/// Scenario: the data folder has something else in it, and is open to others; the same with a folder like `/tmp`.
+/// Guarantees: its rights are left alone, the log warns, and what the server makes in it is its owner's alone.
+#[tokio::test]
+async fn a_folder_that_is_not_otlakes_alone_keeps_its_rights() {
+    for (rights, has_other) in [(0o755, true), (0o1777, false)] {
+        let dir = TempDir::new().unwrap();
+        let folder = data_dir(&dir);
+        fs::create_dir(&folder).unwrap();
+        if has_other {
+            fs::write(folder.join("notes.txt"), "not otlake's").unwrap();
+            set_mode(&folder.join("notes.txt"), 0o644);
+        }
+        set_mode(&folder, rights);
+        let server = ServerBuilder::again(dir)
+            .args(&["--seal-max-age", "1h"])
+            .start();
+        assert_eq!(mode(&folder), rights);
+        assert!(server.log().contains("other users can look into"));
+        fill(&server, &lake_config(&folder)).await;
+        let made: Vec<_> = walk(&folder)
+            .into_iter()
+            .filter(|path| *path != folder && !path.ends_with("notes.txt"))
+            .collect();
+        assert!(made.len() > 15, "{made:?}");
+        assert_eq!(open_to_others(&made), []);
+        if has_other {
+            assert_eq!(mode(&folder.join("notes.txt")), 0o644);
+        }
+    }
+}
+
+/// Scenario: a lake outside of the data folder, with and without `--lake-group-readable`; its folder hands its group on.
+/// Guarantees: without, its files and folders are their owner's alone; with it the group may read all of them, written by
+/// otlake, SQLite and DuckDB alike, and others nothing; nobody may write, and the data folder stays closed.
+#[tokio::test]
+async fn the_lake_is_open_to_its_group_when_asked_for() {
+    for is_open in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let shared = dir.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        set_mode(&shared, 0o2750);
+        let catalog = format!("sqlite:{}", shared.join("catalog.sqlite").display());
+        let files = shared.join("files").display().to_string();
+        let lake = ["--catalog", &catalog, "--data-path", &files];
+        let group: &[&str] = if is_open {
+            &["--lake-group-readable"]
+        } else {
+            &[]
+        };
+        let server = ServerBuilder::again(dir)
+            .args(&["--seal-max-age", "1h"])
+            .args(&lake)
+            .args(group)
+            .start();
+        let lake = LakeConfig {
+            catalog: Catalog::Sqlite(shared.join("catalog.sqlite")),
+            data_path: shared.join("files"),
+            ..lake_config(&server.data_dir())
+        };
+        fill(&server, &lake).await;
+        assert_eq!(open_to_others(&walk(&server.data_dir())), []);
+        let made: Vec<_> = walk(&shared)
+            .into_iter()
+            .filter(|path| *path != shared && !path.ends_with("otlake.lake"))
+            .collect();
+        let parquet = made.iter().filter(|path| {
+            let extension = path.extension();
+            extension.is_some_and(|extension| extension == "parquet")
+        });
+        assert!(parquet.count() > 1, "{made:?}");
+        for path in made {
+            let of_group = match (is_open, path.is_dir()) {
+                (false, _) => 0,
+                (true, true) => 0o050,
+                (true, false) => 0o040,
+            };
+            assert_eq!(mode(&path) & 0o077, of_group, "{}", path.display());
+        }
+    }
+}
