@@ -36,6 +36,7 @@ mod restage;
 mod retries;
 mod seal_queue;
 mod sealing;
+mod slow_peers;
 mod starting;
 mod stopping;
 mod tls;

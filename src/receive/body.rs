@@ -1,6 +1,7 @@
 //! Request bodies: admitted by bytes as they arrive, decompressed within the limit.
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::time::timeout;
 use zstd::stream::raw::{self, DParameter, InBuffer, Operation as _, OutBuffer};
 
 use super::refusal::Refusal;
@@ -22,6 +24,9 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// The largest zstd window that is accepted, as a power of two: 8 MiB, what RFC 8878 asks every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// The longest that nothing may come of a body that has begun: it holds memory, and a place among the connections.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Bodies up to this size are decompressed where they arrive.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -109,13 +114,16 @@ pub(super) async fn receive(
     if body.size_hint().lower() > received.capacity() as u64 {
         return Err(Refusal::body_too_large(max_bytes));
     }
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Refusal::new(
-                Reason::Incomplete,
-                format!("the request's body ended early: {error}"),
-            )
-        })?;
+    let incomplete = |why: &dyn Display| {
+        let message = format!("the request's body ended early: {why}");
+        Refusal::new(Reason::Incomplete, message)
+    };
+    loop {
+        let frame = timeout(PAUSE_MAX, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| incomplete(&"nothing more comes of it"))? else {
+            break;
+        };
+        let frame = frame.map_err(|error| incomplete(&error))?;
         if let Some(data) = frame.data_ref() {
             received.append(data)?;
         }
@@ -391,6 +399,40 @@ impl Drop for LingeringBody {
         // Outside of the runtime there is no connection left either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(LINGER_MAX, forget));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+    use tokio::time::Instant;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    /// A body whose parts come this long after each other, by the paused clock; nothing more comes after the last.
+    fn body(parts: usize, pause: Duration) -> Body {
+        let parts = tokio_stream::iter(0..parts).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"part")))
+        });
+        Body::new(StreamBody::new(parts.chain(tokio_stream::pending())))
+    }
+
+    /// Scenario: bodies of which parts come slowly, and then nothing more.
+    /// Guarantees: the time begins anew with each part; when it is over the body is incomplete, and its memory free.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_which_nothing_more_comes_is_given_up() {
+        let budget = Budget::new(1 << 20);
+        for parts in [0, 1, 100] {
+            let began = Instant::now();
+            let pause = PAUSE_MAX - Duration::from_secs(1);
+            let read = receive(body(parts, pause), 1 << 16, 0, &budget).await;
+            assert_eq!(read.unwrap_err().reason, Reason::Incomplete);
+            let parts = u32::try_from(parts).unwrap();
+            assert_eq!(began.elapsed(), pause * parts + PAUSE_MAX);
+            assert_eq!(budget.reserved(), 0);
         }
     }
 }

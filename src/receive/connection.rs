@@ -16,6 +16,7 @@
 //! after our own last words of TLS is then for those.
 
 mod io;
+mod opening;
 mod stream;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 pub(super) use self::io::Io;
+pub(super) use self::opening::Opening;
 pub(super) use self::stream::WatchedStream;
 use super::retries::{Connection, Retries};
 use crate::journal::Digest;

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
-use super::connection::{Io, RecentAnswers, WatchedStream};
+use super::connection::{Io, Opening, RecentAnswers, WatchedStream};
 use super::handshake;
 use super::refusal::Refusal;
 use super::retries::Retries;
@@ -32,12 +32,20 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Request headers over both protocols.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 
-/// A peer that sends half a request head is given up after this time.
+/// A peer that says nothing at first, that sends half a request head, or that is silent between two requests over
+/// HTTP/1.1 is given up after this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTP/2 pings find peers that are gone without a word.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Streams that the peer has reset and that are not taken note of yet. One more ends the connection: opening and
+/// resetting streams as fast as possible (CVE-2023-44487) would make us work for nothing.
+const PENDING_RESETS_MAX: usize = 20;
+
+/// Streams that we have reset for the peer's errors. One more ends the connection.
+const ERROR_RESETS_MAX: usize = 1024;
 
 /// The pause after an accept that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -158,6 +166,8 @@ fn builder(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     builder
@@ -222,7 +232,8 @@ impl Connection {
                 response
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+        let io = TokioIo::new(Opening::new(io, HEADER_TIMEOUT));
+        let connection = self.builder.serve_connection(io, service);
         let connection = self.watcher.watch(connection.into_owned());
         if let Err(error) = connection.await {
             if self.served.secured.is_none() && recent.begins_tls() {
