@@ -244,13 +244,15 @@ async fn an_idle_stream_gives_its_memory_back_when_it_is_short() {
     small.random = Random::new(2);
     small.text_bytes = 1 << 10;
     assert_eq!(small.send().await.0, StatusCode::Ok);
+    // Idle for longer than these requests, which are given up themselves after a pause of 30 s.
+    clock.forward(20);
     let unfinished = [begin_request(&server), begin_request(&server)];
     eventually("memory is short", async || {
         server.status().await.buffered_bytes > 15 << 20
     })
     .await;
     let before = server.status().await;
-    clock.forward(60);
+    clock.forward(20 + 15);
     eventually("the end of the stream", async || {
         server.status().await.otap_streams == 1
     })
