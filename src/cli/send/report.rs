@@ -215,7 +215,7 @@ impl Report<'_> {
             })
             .collect();
         format!(
-            "SELECT count(*) AS arrived, {} - count(DISTINCT seq) AS lost, count(*) - count(DISTINCT seq) AS duplicates FROM (\n\
+            "SELECT count(*) AS arrived, greatest(0, {} - count(DISTINCT seq)) AS lost, count(*) - count(DISTINCT seq) AS duplicates FROM (\n\
              {}\n)",
             self.tally.acknowledged,
             tables.join("\n  UNION ALL\n"),
@@ -257,7 +257,7 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "elapsed        {seconds:.3} s")?;
         writeln!(
             f,
-            "rate           {:.0} records/s acknowledged, {:.1} MB/s sent before compression",
+            "rate           {:.0} records/s acknowledged, {:.1} MB/s sent before gRPC's or HTTP's compression",
             tally.acknowledged as f64 / seconds,
             tally.bytes as f64 / 1e6 / seconds
         )?;

@@ -1,7 +1,7 @@
 //! The memory of one stream: what it holds from batch to batch, and what reading one batch takes.
 
 use crate::decode::DecodeError;
-use crate::memory::{Budget, Reservation};
+use crate::memory::{Budget, MemoryError, Reservation};
 
 /// Bytes of dictionaries and schemas that one stream may hold.
 pub const STREAM_BYTES_MAX: u64 = 64 << 20;
@@ -13,6 +13,7 @@ pub const BATCH_BYTES_MAX: u64 = 256 << 20;
 /// Counts the bytes of one stream, and takes them from the budget of all.
 #[derive(Debug)]
 pub(super) struct Memory {
+    budget: Budget,
     held: Reservation,
     /// What was held when the batch began, bytes.
     held_before: u64,
@@ -25,6 +26,7 @@ impl Memory {
     /// The memory of a stream that begins.
     pub(super) fn new(budget: &Budget) -> Memory {
         Memory {
+            budget: budget.clone(),
             held: budget.empty(),
             held_before: 0,
             batch: budget.empty(),
@@ -81,7 +83,18 @@ impl Memory {
                 "the stream's dictionaries and schemas take {sum} bytes, limit {STREAM_BYTES_MAX}"
             )));
         }
-        Ok(self.held.grow_to(sum)?)
+        // What earlier batches left would not be there on a new stream.
+        let own = self.beside + self.grown_bytes() + self.batch.bytes();
+        let budget = &self.budget;
+        self.held.grow_to(sum).map_err(|_| {
+            let full = MemoryError::Full {
+                wanted: bytes,
+                held: 0,
+                reserved: budget.reserved(),
+                limit: budget.limit(),
+            };
+            DecodeError::Memory(full.holding(own))
+        })
     }
 
     /// Gives back what [`Memory::hold`] took.

@@ -221,7 +221,7 @@ impl Framed {
 }
 
 /// Reserves memory, waiting for it where others have it now.
-async fn reserve(reservation: &mut Reservation, bytes: u64) -> Result<(), Refusal> {
+pub(super) async fn reserve(reservation: &mut Reservation, bytes: u64) -> Result<(), Refusal> {
     let until = Instant::now() + MEMORY_WAIT_MAX;
     loop {
         match reservation.grow_to(bytes) {

@@ -32,9 +32,10 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::idle::until_it_must_end;
-use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next};
+use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next, reserve};
 use crate::decode::otap::message::{leading_batch_id, parse};
 use crate::decode::otap::{OtapError, StreamDecoder, Walked};
+use crate::memory::Budget;
 use crate::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
 use crate::receive::auth::Gate;
 use crate::receive::intake::{Intake, received_unix_nano};
@@ -50,6 +51,9 @@ const IN_FLIGHT_MAX: usize = 64;
 /// Batches up to this weight are decoded where they arrive, within about a millisecond; heavier ones would hold up the other
 /// streams of the thread. Handing one over to another thread takes up to a tenth of what decoding it does.
 const INLINE_WEIGHT_MAX: u64 = 1 << 20;
+
+/// What a batch and its rows take of memory, about, for each byte of its weight.
+const ROOM_PER_WEIGHT: u64 = 3;
 
 /// A status to be written. Dropped before, its batch is remembered.
 pub(super) struct Answer {
@@ -214,6 +218,8 @@ impl Stream {
         let received = received_unix_nano();
         // A panic is a bug of ours, and ends this stream alone.
         let walked = catch_unwind(|| Walked::new(self.signal, &batch)).ok();
+        let weight = walked.as_ref().map_or(0, Walked::weight);
+        wait_for_room(&self.shared.intake.budget, weight).await;
         let light = walked.filter(|walked| walked.weight() <= INLINE_WEIGHT_MAX);
         let done = if let Some(walked) = light {
             let work = || {
@@ -275,6 +281,13 @@ impl Stream {
 async fn read(shared: &Shared, messages: &mut Messages) -> Result<Next, Refusal> {
     shared.intake.wait_for_memory(MEMORY_WAIT_MAX).await;
     messages.next().await
+}
+
+/// Waits, for a moment, until there is room for a batch of this weight and its rows: refused, it would be sent again at once.
+async fn wait_for_room(budget: &Budget, weight: u64) {
+    let room = weight.saturating_mul(ROOM_PER_WEIGHT);
+    // Decoding takes what it really needs, and says what is missing.
+    let _ = reserve(&mut budget.empty(), room.min(budget.limit() / 2)).await;
 }
 
 /// Why a batch was not decoded.

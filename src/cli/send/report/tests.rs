@@ -65,7 +65,7 @@ fn the_sql_covers_what_was_sent() {
     let report = report(tally);
     assert!(report.is_complete());
     let sql = report.sql();
-    assert!(sql.contains("50 - count(DISTINCT seq) AS lost"), "{sql}");
+    assert!(sql.contains("50 - count(DISTINCT seq)) AS lost"), "{sql}");
     assert_eq!(sql.matches("UNION ALL").count(), 5);
     assert!(sql.contains("FROM otlp_logs WHERE (log_attributes ->> 'otlake.run') = '3f9a1c07'"));
     assert!(!sql.contains("otlp_traces"));

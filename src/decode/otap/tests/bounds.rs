@@ -275,6 +275,29 @@ fn what_a_stream_holds_is_bounded() {
     assert_eq!(budget.reserved(), 0);
 }
 
+/// Scenario: a dictionary that fits beside its own message's tables with nothing to spare, in an empty server and on a stream that
+/// holds another one.
+/// Guarantees: what would not fit if nobody else held any memory never fits, so that it is not sent again for ever; what would
+/// on a new stream is to be sent again.
+#[test]
+fn a_dictionary_that_can_never_fit_is_told_from_one_that_may() {
+    const MIB: u64 = 1 << 20;
+    let text = "x".repeat(2 << 20);
+    let batch = |id: &str| logs_batch(id, record(&logs(0, &[0], &[&text])));
+    let memory = |decoder: &mut StreamDecoder, id: &str| match decoder.read(&batch(id), 0) {
+        Err(OtapError::Stream(DecodeError::Memory(error))) => error,
+        other => panic!("{other:?}"),
+    };
+    // It is there twice while it is read, and once more behind that.
+    let budget = Budget::new(5 * MIB);
+    let mut decoder = StreamDecoder::new(Signal::Logs, &budget);
+    assert!(!memory(&mut decoder, "0").is_retryable());
+    let budget = Budget::new(7 * MIB);
+    let mut decoder = StreamDecoder::new(Signal::Logs, &budget);
+    drop(decoder.read(&batch("0"), 0).unwrap());
+    assert!(memory(&mut decoder, "1").is_retryable());
+}
+
 /// Scenario: a batch whose metadata lists one buffer of its body again and again.
 /// Guarantees: each counts, so that many cannot be copied out of a few bytes.
 #[test]
