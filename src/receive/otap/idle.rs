@@ -19,7 +19,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const LOOK_STEP: Duration = Duration::from_secs(1);
 
 /// A stream that holds no more than this is left alone, bytes: ending it makes no room, and its client much work.
-const SPARED_BYTES: u64 = 1 << 20;
+pub(super) const SPARED_BYTES: u64 = 1 << 20;
 
 /// Waits until a stream that waits for its next message, and holds `held_bytes` of the budget, has to end; answers why.
 /// Dropped when something happens on the stream, and begun anew.

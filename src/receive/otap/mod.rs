@@ -68,6 +68,7 @@ pub fn with_streams(
     stop: watch::Receiver<bool>,
 ) -> Router {
     let shared = Shared {
+        turns: Arc::default(),
         intake: Arc::clone(intake),
         gate: gate.clone(),
         stop,

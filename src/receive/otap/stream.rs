@@ -14,6 +14,7 @@
 //! | it is too large, or nothing behind it can be understood | INVALID_ARGUMENT | ends with INVALID_ARGUMENT |
 //! | no memory for the dictionaries it brings | UNAVAILABLE | ends with UNAVAILABLE |
 //! | no memory for its bytes | | the same |
+//! | it holds much while a batch of it finds no room in memory | UNAVAILABLE | the same |
 //! | it holds much while memory is short, and its client is idle | | the same |
 //! | a token is missing or wrong | UNAUTHENTICATED | ends with UNAUTHENTICATED |
 //! | the client closes its side | | ends with OK once every batch has its status |
@@ -28,14 +29,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::idle::until_it_must_end;
+use super::idle::{SPARED_BYTES, until_it_must_end};
 use super::messages::{Framed, MEMORY_WAIT_MAX, Messages, Next, reserve};
 use crate::decode::otap::message::{leading_batch_id, parse};
 use crate::decode::otap::{OtapError, StreamDecoder, Walked};
-use crate::memory::Budget;
 use crate::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
 use crate::receive::auth::Gate;
 use crate::receive::intake::{Intake, received_unix_nano};
@@ -53,7 +53,7 @@ const IN_FLIGHT_MAX: usize = 64;
 const INLINE_WEIGHT_MAX: u64 = 1 << 20;
 
 /// What a batch and its rows take of memory, about, for each byte of its weight.
-const ROOM_PER_WEIGHT: u64 = 3;
+const ROOM_PER_WEIGHT: u64 = 4;
 
 /// A status to be written. Dropped before, its batch is remembered.
 pub(super) struct Answer {
@@ -66,6 +66,8 @@ pub(super) struct Answer {
 pub(super) struct Shared {
     pub(super) intake: Arc<Intake>,
     pub(super) gate: Gate,
+    /// Whose batch is decoded while memory is short.
+    pub(super) turns: Arc<Mutex<()>>,
     /// Turns true when the server stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -122,7 +124,7 @@ impl Stream {
             }
             let is_full = self.in_flight.len() >= IN_FLIGHT_MAX;
             let is_idle = self.in_flight.is_empty();
-            let held_bytes = self.decoder.as_ref().map_or(0, |it| it.held_bytes());
+            let held_bytes = self.held_bytes();
             let mut stop = self.shared.stop.clone();
             let next = tokio::select! {
                 biased;
@@ -192,12 +194,23 @@ impl Stream {
                 self.keep(batch_id, rows, bytes);
                 None
             }
+            // Its dictionaries are part of what is missing: a new stream begins without.
+            Err(Failure::Batch(refusal))
+                if refusal.reason == Reason::MemoryFull && self.held_bytes() > SPARED_BYTES =>
+            {
+                self.refuse_stream(Some(batch_id), refusal)
+            }
             Err(Failure::Batch(refusal)) => {
                 self.count(&refusal);
                 Some(refused(batch_id, &refusal))
             }
             Err(Failure::Stream(refusal)) => self.refuse_stream(Some(batch_id), refusal),
         }
+    }
+
+    /// Bytes of memory that dictionaries and schemas hold.
+    fn held_bytes(&self) -> u64 {
+        self.decoder.as_ref().map_or(0, |it| it.held_bytes())
     }
 
     /// Decodes a batch, headers first.
@@ -219,7 +232,7 @@ impl Stream {
         // A panic is a bug of ours, and ends this stream alone.
         let walked = catch_unwind(|| Walked::new(self.signal, &batch)).ok();
         let weight = walked.as_ref().map_or(0, Walked::weight);
-        wait_for_room(&self.shared.intake.budget, weight).await;
+        let _turn = wait_for_room(&self.shared, weight).await;
         let light = walked.filter(|walked| walked.weight() <= INLINE_WEIGHT_MAX);
         let done = if let Some(walked) = light {
             let work = || {
@@ -284,10 +297,22 @@ async fn read(shared: &Shared, messages: &mut Messages) -> Result<Next, Refusal>
 }
 
 /// Waits, for a moment, until there is room for a batch of this weight and its rows: refused, it would be sent again at once.
-async fn wait_for_room(budget: &Budget, weight: u64) {
-    let room = weight.saturating_mul(ROOM_PER_WEIGHT);
+/// While memory is short batches are decoded in turn, or all would take the same room for theirs: the turn lasts as long as
+/// what is answered is kept.
+async fn wait_for_room(shared: &Shared, weight: u64) -> Option<OwnedMutexGuard<()>> {
+    let budget = &shared.intake.budget;
+    let room = weight
+        .saturating_mul(ROOM_PER_WEIGHT)
+        .min(budget.limit() / 2);
+    let has_room = || budget.reserve(room).is_ok();
+    if has_room() && shared.turns.try_lock().is_ok() {
+        return None;
+    }
+    let turn = Arc::clone(&shared.turns).lock_owned();
+    let turn = tokio::time::timeout(MEMORY_WAIT_MAX, turn).await.ok();
     // Decoding takes what it really needs, and says what is missing.
-    let _ = reserve(&mut budget.empty(), room.min(budget.limit() / 2)).await;
+    let _ = reserve(&mut budget.empty(), room).await;
+    turn
 }
 
 /// Why a batch was not decoded.
