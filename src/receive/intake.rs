@@ -22,8 +22,7 @@ use crate::signal::{Protocol, Signal};
 use crate::telemetry::{Client, Counters, Reason};
 
 /// Bodies up to this size are decoded where they arrive, within about a millisecond; larger ones would hold up the other
-/// connections of the thread. Handing one over to another thread wakes that up and this one again, which costs a tenth of what
-/// taking in 1000 records does.
+/// connections of the thread, but handing one over wakes another thread and then this one again.
 fn inline_decode_bytes_max(encoding: Encoding) -> usize {
     match encoding {
         Encoding::Protobuf => 1 << 20,

@@ -130,7 +130,7 @@ impl TextColumn {
 }
 
 /// Puts a column's parts together without looking at its texts again: they came as `str`, and a shared one would be
-/// looked at in every row. That was a fifth of what decoding takes.
+/// looked at in every row. That was a seventh of what decoding took.
 #[cfg(not(debug_assertions))]
 fn string_views(
     views: ScalarBuffer<u128>,

@@ -19,7 +19,7 @@ type Entry<'a> = (&'a str, Option<&'a [u8]>);
 /// Collects a record's attributes and writes them as one JSON object. Reused from record to record.
 ///
 /// The records of a request mostly have one of a few sets of keys: what is known of a set is neither checked, nor sorted, nor
-/// escaped again. That was a fifth of what decoding takes.
+/// escaped again. That was a fifth of what decoding took.
 #[derive(Debug, Default)]
 pub(super) struct Attributes<'a> {
     entries: Vec<Entry<'a>>,
@@ -58,15 +58,7 @@ impl<'a> Attributes<'a> {
     /// Adds one `KeyValue`.
     #[inline]
     pub(super) fn push(&mut self, key_value: &'a [u8]) -> Result<(), DecodeError> {
-        let (mut key, mut any_value) = (&b""[..], None);
-        let mut fields = Fields::new(key_value);
-        while let Some((number, value)) = fields.next()? {
-            match number {
-                1 => key = value.bytes()?,
-                2 => any_value = Some(value.bytes()?),
-                _ => {}
-            }
-        }
+        let (key, any_value) = key_value_parts(key_value)?;
         let place = self.entries.len();
         let expected = self.key_sets.first().and_then(|set| set.keys.get(place));
         let key = match expected {
@@ -182,13 +174,19 @@ impl<'a> KeySet<'a> {
     }
 }
 
-#[inline]
 fn entry(key_value: &[u8]) -> Result<Entry<'_>, DecodeError> {
+    let (key, any_value) = key_value_parts(key_value)?;
+    Ok((text(key)?, any_value))
+}
+
+/// The key of a `KeyValue`, not checked yet, and its value.
+#[inline]
+fn key_value_parts(key_value: &[u8]) -> Result<(&[u8], Option<&[u8]>), DecodeError> {
     let mut fields = Fields::new(key_value);
-    let (mut key, mut any_value) = ("", None);
+    let (mut key, mut any_value) = (&b""[..], None);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => key = value.text()?,
+            1 => key = value.bytes()?,
             2 => any_value = Some(value.bytes()?),
             _ => {}
         }
