@@ -214,7 +214,8 @@ fn publish_for_ever(mut fixture: Fixture) {
     loop {
         id += 1;
         let seal = fixture.stage(id, &[Table::Logs, Table::Sum], 3);
-        writeln!(note, "{id}").unwrap();
+        // In one write: a kill between a number and its line's end would join it to the next process's first.
+        note.write_all(format!("{id}\n").as_bytes()).unwrap();
         push(seal);
         while queue.len() > 2 {
             thread::sleep(Duration::from_millis(1));
