@@ -16,14 +16,14 @@ use std::iter;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray as _, GenericByteArray, new_empty_array};
-use arrow::compute::concat;
-use arrow::datatypes::{ByteArrayType, DataType, Field, Fields, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, new_empty_array};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow_ipc::MessageHeader;
 use arrow_ipc::reader::RecordBatchDecoder;
 
+use super::dictionary::append;
 use super::held::Memory;
 use super::inflate::inflate;
 use super::prewalk::{self, DICTIONARY_ENTRIES_MAX, Message};
@@ -277,38 +277,6 @@ pub(super) fn table(
     }
     let schema = first.schema();
     guarded(|| arrow::compute::concat_batches(&schema, batches)).map(Some)
-}
-
-/// A dictionary with more values. Texts and bytes grow in their place, as long as no table of this batch refers to them: a
-/// dictionary of bodies grows with every batch, and copying it each time would cost more than the batch.
-fn append(before: ArrayRef, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    if let Some(texts) = before.as_string_opt::<i32>()
-        && let Some(values) = values.as_string_opt::<i32>()
-    {
-        return append_bytes(texts.clone(), before, values);
-    }
-    if let Some(blobs) = before.as_binary_opt::<i32>()
-        && let Some(values) = values.as_binary_opt::<i32>()
-    {
-        return append_bytes(blobs.clone(), before, values);
-    }
-    // Two arrays, so that both are copied.
-    concat(&[&*before, &**values])
-}
-
-fn append_bytes<T: ByteArrayType<Offset = i32>>(
-    array: GenericByteArray<T>,
-    before: ArrayRef,
-    values: &GenericByteArray<T>,
-) -> Result<ArrayRef, ArrowError> {
-    drop(before);
-    match array.into_builder() {
-        Ok(mut builder) => {
-            builder.append_array(values)?;
-            Ok(Arc::new(builder.finish()))
-        }
-        Err(shared) => concat(&[&shared, values]),
-    }
 }
 
 /// Calls arrow-ipc. The last net: what was checked before is what is known to make it panic.
