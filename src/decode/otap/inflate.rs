@@ -6,9 +6,10 @@
 //! Source: Arrow columnar format, "Serialization and Interprocess Communication", "Compression".
 
 use std::cell::RefCell;
+use std::io::Cursor;
 use std::ops::Range;
 
-use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::buffer::Buffer;
 use arrow_ipc::CompressionType;
 use zstd::bulk::Decompressor;
 
@@ -50,44 +51,31 @@ pub(super) fn inflate(
         );
     }
     let mut metadata = metadata.to_vec();
-    let mut plain = MutableBuffer::from_len_zeroed(total);
-    let mut rest = plain.as_slice_mut();
-    let mut offset = 0;
+    // Written one after the other, without a first pass of zeros; behind the last one there is no room.
+    let mut plain = Cursor::new(Vec::with_capacity(total));
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
         let decompressor = match decompressor {
             Some(decompressor) => decompressor,
             none => none.insert(Decompressor::new().map_err(|error| error.to_string())?),
         };
         for (buffer, place) in buffers.iter().zip(places) {
-            let stored = stored(buffer, body)?;
-            let bytes = decompressed_bytes(stored, true)?;
-            let length = match stored.is_empty() {
-                true => 0,
-                false => PREFIX_BYTES + bytes,
-            };
-            let taken = length.next_multiple_of(ALIGNMENT);
-            let (target, behind) = std::mem::take(&mut rest)
-                .split_at_mut_checked(taken)
-                .ok_or("a message's buffers do not fit")?;
-            rest = behind;
-            if let Some((prefix, target)) = target.split_first_chunk_mut() {
-                *prefix = NOT_COMPRESSED.to_le_bytes();
-                let target = target.get_mut(..bytes).unwrap_or_default();
-                one(decompressor, stored, target)?;
-            }
+            let offset = plain.get_ref().len();
+            append(decompressor, stored(buffer, body)?, &mut plain)?;
+            let plain = plain.get_mut();
+            let length = plain.len() - offset;
+            plain.resize(plain.len().next_multiple_of(ALIGNMENT), 0);
             let entry = metadata
                 .get_mut(place)
                 .ok_or("a message's buffers do not fit")?;
             let (at, len) = entry.split_at_mut(size_of::<i64>());
             at.copy_from_slice(&number(offset)?.to_le_bytes());
             len.copy_from_slice(&number(length)?.to_le_bytes());
-            offset += taken;
         }
         Ok::<(), String>(())
     })?;
     Ok(Some(Inflated {
         metadata,
-        body: plain.into(),
+        body: Buffer::from_vec(plain.into_inner()),
     }))
 }
 
@@ -97,28 +85,31 @@ const PREFIX_BYTES: usize = size_of::<i64>();
 /// Buffers begin at multiples of this, so that the numbers in them are aligned.
 const ALIGNMENT: usize = 64;
 
-/// Decompresses one buffer to `target`, which it must fill.
-fn one(
+/// Appends one buffer as arrow-ipc reads it where it is not compressed: with a prefix that says so.
+fn append(
     decompressor: &mut Decompressor<'_>,
     stored: &[u8],
-    target: &mut [u8],
+    plain: &mut Cursor<Vec<u8>>,
 ) -> Result<(), String> {
     let Some((prefix, data)) = stored.split_first_chunk() else {
         return Ok(());
     };
+    let bytes = decompressed_bytes(stored, true)?;
+    let target = plain.get_mut();
+    target.extend_from_slice(&NOT_COMPRESSED.to_le_bytes());
     if i64::from_le_bytes(*prefix) == NOT_COMPRESSED {
-        target.copy_from_slice(data);
+        target.extend_from_slice(data);
         return Ok(());
     }
-    if target.is_empty() {
+    if bytes == 0 {
         return Ok(());
     }
-    let bytes = decompressor.decompress_to_buffer(data, target);
-    let bytes = bytes.map_err(|error| format!("a buffer cannot be decompressed: {error}"))?;
-    if bytes != target.len() {
+    plain.set_position(plain.get_ref().len() as u64);
+    let found = decompressor.decompress_to_buffer(data, plain);
+    let found = found.map_err(|error| format!("a buffer cannot be decompressed: {error}"))?;
+    if found != bytes {
         return Err(format!(
-            "a buffer has {bytes} bytes once it is decompressed, but claims {}",
-            target.len()
+            "a buffer has {found} bytes once it is decompressed, but claims {bytes}"
         ));
     }
     Ok(())
