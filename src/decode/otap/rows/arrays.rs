@@ -60,7 +60,29 @@ impl Places<'_> {
     fn is_dictionary(&self) -> bool {
         !matches!(self.keys, Keys::Native)
     }
+
+    /// The places of all rows at once, [`NO_PLACE`] for null: where they are asked for again and again.
+    pub(super) fn all(&self, rows: usize) -> Vec<u32> {
+        let mut all: Vec<u32> = match self.keys {
+            Keys::Native => (0..).take(rows).collect(),
+            Keys::U8(keys) => keys.iter().take(rows).map(|key| u32::from(*key)).collect(),
+            Keys::U16(keys) => keys.iter().take(rows).map(|key| u32::from(*key)).collect(),
+        };
+        all.resize(rows, NO_PLACE);
+        let has_nulls = |nulls: Option<&NullBuffer>| nulls.is_some_and(|it| it.null_count() > 0);
+        if has_nulls(self.outer) || has_nulls(self.nulls) || has_nulls(self.value_nulls) {
+            for (row, place) in all.iter_mut().enumerate() {
+                if self.of(row).is_none() {
+                    *place = NO_PLACE;
+                }
+            }
+        }
+        all
+    }
 }
+
+/// The place of a null in [`Places::all`]. A table has fewer than 2^30 rows.
+pub(super) const NO_PLACE: u32 = u32::MAX;
 
 /// A column of numbers.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +91,7 @@ pub(super) struct Numbers<'a, T: ArrowPrimitiveType> {
     pub(super) values: &'a [T::Native],
 }
 
-impl<T: ArrowPrimitiveType> Numbers<'_, T> {
+impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
     pub(super) const NONE: Numbers<'static, T> = Numbers {
         places: Places::NONE,
         values: &[],
@@ -85,6 +107,13 @@ impl<T: ArrowPrimitiveType> Numbers<'_, T> {
     #[inline]
     pub(super) fn or_zero(&self, row: usize) -> T::Native {
         self.get(row).unwrap_or_default()
+    }
+
+    /// The numbers of all rows as they lie there, if none is null and rows do not share them.
+    pub(super) fn plain(&self, rows: usize) -> Option<&'a [T::Native]> {
+        let has_nulls = self.places.outer.is_some() || self.places.nulls.is_some();
+        let values = self.values;
+        (!has_nulls && !self.places.is_dictionary()).then(|| values.get(..rows))?
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use arrow::array::ArrowPrimitiveType;
 use arrow::datatypes::{UInt16Type, UInt32Type};
 
-use super::arrays::Texts;
+use super::arrays::{NO_PLACE, Texts};
 use super::columns::Columns;
 use super::groups::{Groups, Index};
 use super::ids::Parents;
@@ -26,8 +26,8 @@ pub(super) struct Attributes<'a> {
     keys: Keys<'a>,
     values: Values<'a>,
     groups: Groups,
-    /// Rank of the key and row of each attribute of the parent at hand, sorted: of a repeated key the last one is last.
-    entries: Vec<(u32, u32)>,
+    /// The attributes of the parent at hand, sorted: of a repeated key the last one is last.
+    entries: Vec<Entry>,
     json: JsonText,
     /// Bytes written for all parents so far.
     written: usize,
@@ -57,15 +57,15 @@ impl<'a> Attributes<'a> {
         T: ArrowPrimitiveType<Native: Into<u32>>,
     {
         columns.require(&["key", "type"])?;
-        let keys = columns.texts("key")?;
+        let keys = Keys::new(columns.texts("key")?, columns.rows());
         let values = Values::new(columns)?;
         let parents = Parents::<T>::new(columns)?;
         let explicit = parents.explicit();
         let parents = parents
-            .quasi_delta(|row| keys.same(row, row - 1) && values.same_as_before(row, explicit))?;
+            .quasi_delta(|row| keys.same_as_before(row) && values.same_as_before(row, explicit))?;
         Ok(Attributes {
             groups: Groups::new(columns, parents, index)?,
-            keys: Keys::new(keys, columns.rows()),
+            keys,
             values,
             entries: Vec::new(),
             json: JsonText::new(),
@@ -76,11 +76,13 @@ impl<'a> Attributes<'a> {
     /// Turns to the attributes of a parent, by its row.
     pub(super) fn select(&mut self, parent: usize) {
         let rows = self.groups.of(parent).iter();
-        let ranks = &self.keys.ranks;
-        let entries = rows.map(|row| (ranks.get(*row as usize).copied().unwrap_or_default(), *row));
+        let entries = rows.map(|row| Entry::new(self.keys.rank(*row), *row));
         self.entries.clear();
         self.entries.extend(entries);
-        self.entries.sort_unstable();
+        // Mostly a handful, and often in order.
+        if !self.entries.is_sorted() {
+            self.entries.sort_unstable();
+        }
     }
 
     /// The row of a key at the parent at hand, the last of a repeated one.
@@ -89,9 +91,9 @@ impl<'a> Attributes<'a> {
             return None;
         }
         let rank = self.keys.rank_of(key)?;
-        let end = self.entries.partition_point(|(of, _)| *of <= rank);
-        let (found, row) = self.entries.get(end.checked_sub(1)?)?;
-        (*found == rank).then_some(*row as usize)
+        let end = self.entries.partition_point(|entry| entry.rank() <= rank);
+        let found = self.entries.get(end.checked_sub(1)?)?;
+        (found.rank() == rank).then_some(found.row())
     }
 
     /// Whether any parent has an attribute of this key.
@@ -128,13 +130,13 @@ impl<'a> Attributes<'a> {
         let json = &mut self.json;
         json.clear();
         let mut entries = self.entries.iter().peekable();
-        while let Some((rank, row)) = entries.next() {
-            if entries.peek().is_some_and(|(next, _)| next == rank) {
+        while let Some(entry) = entries.next() {
+            let rank = entry.rank();
+            if entries.peek().is_some_and(|next| next.rank() == rank) {
                 continue;
             }
-            json.raw(if json.is_empty() { "{" } else { "," });
-            json.raw(self.keys.member(*rank));
-            self.values.write(json, *row as usize)?;
+            json.raw(self.keys.member(rank, json.is_empty()));
+            self.values.write(json, entry.row())?;
             check_text(json.len())?;
         }
         if !json.is_empty() {
@@ -146,6 +148,24 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// An attribute of a parent: the rank of its key above, its row below, so that one comparison sorts by both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u64);
+
+impl Entry {
+    fn new(rank: u32, row: u32) -> Entry {
+        Entry(u64::from(rank) << 32 | u64::from(row))
+    }
+
+    fn rank(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn row(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
 /// The keys of an attribute table.
 #[derive(Debug)]
 struct Keys<'a> {
@@ -153,10 +173,12 @@ struct Keys<'a> {
     names: Vec<&'a str>,
     /// The rank of each row's key.
     ranks: Vec<u32>,
-    /// `"key":` of every rank, one after the other.
+    /// Rows whose key is null, if any is.
+    nulls: Option<Vec<bool>>,
+    /// `{"key":` and `,"key":` of every rank, one after the other.
     members: JsonText,
-    /// Where each rank's text ends.
-    ends: Vec<usize>,
+    /// Where in `members` those two begin, and behind the last one its end.
+    starts: Vec<usize>,
 }
 
 /// A key that no row had yet.
@@ -165,27 +187,32 @@ const UNSEEN: u32 = u32::MAX;
 impl<'a> Keys<'a> {
     /// Ranks the keys of all rows. A null key is the empty one.
     fn new(keys: Texts<'a>, rows: usize) -> Keys<'a> {
+        let places = keys.places.all(rows);
+        let nulls = places.contains(&NO_PLACE);
+        let nulls = nulls.then(|| places.iter().map(|place| *place == NO_PLACE).collect());
+        let name_at = |place: u32| keys.at(place as usize).unwrap_or_default();
         // First every row gets its key's number in order of appearance.
         let mut seen: Vec<&str> = Vec::new();
-        let mut by_place = vec![UNSEEN; keys.shared().unwrap_or_default()];
-        let mut by_name: HashMap<&str, u32> = HashMap::new();
         let mut number_of = |name: &'a str| {
             seen.push(name);
             u32::try_from(seen.len() - 1).expect("a table has fewer than 2^30 rows")
         };
-        let mut ranks = Vec::with_capacity(rows);
-        for row in 0..rows {
-            let place = keys.place(row);
-            let slot = place.and_then(|place| by_place.get_mut(place));
-            let name = keys.or_default(row);
-            ranks.push(match slot {
+        let mut by_place = vec![UNSEEN; keys.shared().unwrap_or_default()];
+        let mut by_name: HashMap<&str, u32> = HashMap::new();
+        let mut ranks = places;
+        for rank in &mut ranks {
+            let place = *rank;
+            *rank = match by_place.get_mut(place as usize) {
                 Some(slot) if *slot != UNSEEN => *slot,
                 Some(slot) => {
-                    *slot = number_of(name);
+                    *slot = number_of(name_at(place));
                     *slot
                 }
-                None => *by_name.entry(name).or_insert_with(|| number_of(name)),
-            });
+                None => {
+                    let name = name_at(place);
+                    *by_name.entry(name).or_insert_with(|| number_of(name))
+                }
+            };
         }
         // Then the numbers are replaced by ranks. A dictionary may have one text twice: both get one rank.
         let mut order = (0..).zip(&seen).collect::<Vec<(usize, &&str)>>();
@@ -203,18 +230,29 @@ impl<'a> Keys<'a> {
         for rank in &mut ranks {
             *rank = rank_of_number.get(*rank as usize).copied().unwrap_or(0);
         }
-        let (mut members, mut ends) = (JsonText::new(), Vec::with_capacity(names.len()));
+        let (mut members, mut starts) = (JsonText::new(), Vec::with_capacity(2 * names.len() + 1));
         for name in &names {
-            members.string(name);
-            members.raw(":");
-            ends.push(members.len());
+            for before in ["{", ","] {
+                starts.push(members.len());
+                members.raw(before);
+                members.string(name);
+                members.raw(":");
+            }
         }
+        starts.push(members.len());
         Keys {
             names,
             ranks,
+            nulls,
             members,
-            ends,
+            starts,
         }
+    }
+
+    /// The rank of a row's key.
+    #[inline]
+    fn rank(&self, row: u32) -> u32 {
+        self.ranks.get(row as usize).copied().unwrap_or_default()
     }
 
     fn rank_of(&self, key: &str) -> Option<u32> {
@@ -222,15 +260,18 @@ impl<'a> Keys<'a> {
         u32::try_from(rank).ok()
     }
 
-    /// `"key":` of a rank.
+    /// Whether a row has the key of the row before it; null is the same as null, and not as the empty one.
     #[inline]
-    fn member(&self, rank: u32) -> &str {
-        let rank = rank as usize;
-        let start = match rank {
-            0 => Some(&0),
-            rank => self.ends.get(rank - 1),
-        };
-        let range = start.zip(self.ends.get(rank));
+    fn same_as_before(&self, row: usize) -> bool {
+        let is_null = |row: usize| self.nulls.as_ref().and_then(|nulls| nulls.get(row));
+        self.ranks.get(row) == self.ranks.get(row - 1) && is_null(row) == is_null(row - 1)
+    }
+
+    /// What stands before the value of a key: `{"key":` of the first one of an object, `,"key":` of the others.
+    #[inline]
+    fn member(&self, rank: u32, is_first: bool) -> &str {
+        let place = 2 * rank as usize + usize::from(!is_first);
+        let range = self.starts.get(place).zip(self.starts.get(place + 1));
         range
             .and_then(|(start, end)| self.members.as_str().get(*start..*end))
             .unwrap_or_default()

@@ -117,10 +117,16 @@ where
         encoding: Encoding,
         same: impl Fn(usize) -> bool,
     ) -> Result<Vec<u32>, DecodeError> {
-        let mut parents = Vec::with_capacity(self.columns.rows());
+        let rows = self.columns.rows();
+        let plain = self.numbers.plain(rows);
+        let mut parents = Vec::with_capacity(rows);
         let mut parent = T::Native::default();
-        for row in 0..self.columns.rows() {
-            let Some(number) = self.numbers.get(row) else {
+        for row in 0..rows {
+            let number = match plain {
+                Some(plain) => plain.get(row).copied(),
+                None => self.numbers.get(row),
+            };
+            let Some(number) = number else {
                 let name = self.columns.name(Self::NAME);
                 return malformed(format!("{name} is null in row {row}"));
             };

@@ -4,7 +4,7 @@
 
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
 
-use super::arrays::{Blobs, Numbers, Switches, Texts};
+use super::arrays::{Blobs, NO_PLACE, Numbers, Switches, Texts};
 use super::cbor;
 use super::columns::Columns;
 use super::ids::same_double;
@@ -29,8 +29,11 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Values<'a> {
     columns: Columns<'a>,
-    kinds: Numbers<'a, UInt8Type>,
+    /// What `type` says of each row; null is 0.
+    kinds: Vec<u8>,
     texts: Texts<'a>,
+    /// Where in `texts` each row has its text, as [`super::arrays::Places::all`] has it.
+    text_places: Vec<u32>,
     ints: Numbers<'a, Int64Type>,
     doubles: Numbers<'a, Float64Type>,
     bools: Switches<'a>,
@@ -43,10 +46,17 @@ pub(super) struct Values<'a> {
 
 impl<'a> Values<'a> {
     pub(super) fn new(columns: &Columns<'a>) -> Result<Values<'a>, DecodeError> {
+        let kinds = columns.numbers::<UInt8Type>("type")?;
+        let kinds = match kinds.plain(columns.rows()) {
+            Some(kinds) => kinds.to_vec(),
+            None => (0..columns.rows()).map(|row| kinds.or_zero(row)).collect(),
+        };
+        let texts = columns.texts("str")?;
         Ok(Values {
             columns: *columns,
-            kinds: columns.numbers("type")?,
-            texts: columns.texts("str")?,
+            kinds,
+            texts,
+            text_places: texts.places.all(columns.rows()),
             ints: columns.numbers("int")?,
             doubles: columns.numbers("double")?,
             bools: columns.switches("bool")?,
@@ -60,7 +70,7 @@ impl<'a> Values<'a> {
 
     /// What a row's value is.
     pub(super) fn kind(&self, row: usize) -> Result<Kind, DecodeError> {
-        Ok(match self.kinds.or_zero(row) {
+        Ok(match self.kinds.get(row).copied().unwrap_or_default() {
             0 => Kind::Empty,
             1 => Kind::Text,
             2 => Kind::Int,
@@ -79,9 +89,18 @@ impl<'a> Values<'a> {
     /// The text of a row whose value is one, as it is.
     pub(super) fn text(&self, row: usize) -> Result<Option<&'a str>, DecodeError> {
         Ok(match self.kind(row)? {
-            Kind::Text => Some(self.texts.or_default(row)),
+            Kind::Text => {
+                let place = self.text_place(row) as usize;
+                Some(self.texts.at(place).unwrap_or_default())
+            }
             _ => None,
         })
+    }
+
+    /// Where in `texts` a row has its text; [`NO_PLACE`] is null.
+    #[inline]
+    fn text_place(&self, row: usize) -> u32 {
+        self.text_places.get(row).copied().unwrap_or(NO_PLACE)
     }
 
     /// Writes a row's value as JSON; an empty one as null. A value column's null is the default of its type.
@@ -92,10 +111,11 @@ impl<'a> Values<'a> {
             Kind::Double => json.double(self.doubles.or_zero(row)),
             Kind::Bool => json.bool(self.bools.or_default(row)),
             Kind::Text => {
-                let shared = self.texts.shared().zip(self.texts.place(row));
-                let text = self.texts.or_default(row);
+                let place = self.text_place(row);
+                let shared = self.texts.shared().map(|size| (size, place as usize));
+                let texts = self.texts;
                 self.formatted_texts.write(json, shared, |json| {
-                    json.string(text);
+                    json.string(texts.at(place as usize).unwrap_or_default());
                     Ok(())
                 })?;
             }
@@ -124,12 +144,17 @@ impl<'a> Values<'a> {
     /// value of it. Empty, map, list and null never are, but for what [`super::ids::Parents::explicit`] says of bytes.
     pub(super) fn same_as_before(&self, row: usize, explicit: bool) -> bool {
         let before = row - 1;
-        let (kind, kind_before) = (self.kinds.get(row), self.kinds.get(before));
-        if kind != kind_before {
+        let kind = self.kinds.get(row);
+        if kind != self.kinds.get(before) {
             return false;
         }
         match kind {
-            Some(1) => self.texts.place(row).is_some() && self.texts.same(row, before),
+            Some(1) => {
+                let (place, place_before) = (self.text_place(row), self.text_place(before));
+                place != NO_PLACE
+                    && (place == place_before
+                        || self.texts.at(place as usize) == self.texts.at(place_before as usize))
+            }
             Some(2) => {
                 let int = self.ints.get(row);
                 int.is_some() && int == self.ints.get(before)
