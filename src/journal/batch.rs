@@ -9,6 +9,7 @@
 //! written, not that they make sense.
 
 mod columns;
+mod encode;
 mod layout;
 mod message;
 
@@ -21,7 +22,8 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use prost::Message as _;
 
-use self::columns::{Written, part_of, restore};
+use self::columns::{Written, at, part_of, restore};
+use self::encode::Pieces;
 use super::digest::Digest;
 use super::frame::{ALIGNMENT, PAYLOAD_BYTES_MAX};
 use super::records::{BatchHead, Column, Part, TableSchema};
@@ -61,50 +63,36 @@ pub fn encode(
     batches: &[(Table, RecordBatch)],
     digest: Option<Digest>,
 ) -> Result<EncodedBatch, ArrowError> {
-    let mut messages = Vec::new();
+    let mut pieces = Pieces::new();
     let mut head = BatchHead {
         digest: digest.map_or_else(Vec::new, |digest| digest.to_bytes().to_vec()),
         parts: Vec::with_capacity(batches.len()),
     };
     for (table, batch) in batches {
-        let written = Written::new(batch)?;
-        let mut message = |batch: &RecordBatch| {
-            let message = message::encode(batch)?;
-            let bytes = message.iter().map(|part| part.len() as u64).sum();
-            messages.extend(message);
-            Ok::<u64, ArrowError>(bytes)
-        };
+        let Written {
+            columns,
+            constant_columns,
+        } = Written::new(batch);
         head.parts.push(Part {
             table: table.name().to_owned(),
             rows: batch.num_rows() as u64,
-            bytes: message(&written.batch)?,
-            columns: written.columns,
-            constant_bytes: match written.constant_columns.is_empty() {
+            bytes: pieces.message(at(batch, &columns), batch.num_rows())?,
+            constant_bytes: match constant_columns.is_empty() {
                 true => 0,
-                false => message(&written.constants)?,
+                false => pieces.message(at(batch, &constant_columns), 1)?,
             },
-            constant_columns: written.constant_columns,
+            columns,
+            constant_columns,
         });
     }
     let head = encode_head(&head);
-    let bytes = head.len() + messages.iter().map(Buffer::len).sum::<usize>();
+    let bytes = head.len() + pieces.bytes();
     if bytes as u64 > PAYLOAD_BYTES_MAX {
         return Err(ArrowError::IpcError(format!(
             "the rows of one request take {bytes} bytes, a journal frame holds {PAYLOAD_BYTES_MAX}"
         )));
     }
-    let parts = if bytes <= COPIED_BYTES_MAX {
-        let mut copied = Vec::with_capacity(bytes);
-        copied.extend_from_slice(&head);
-        for message in &messages {
-            copied.extend_from_slice(message);
-        }
-        vec![Buffer::from_vec(copied)]
-    } else {
-        let mut parts = vec![Buffer::from_vec(head)];
-        parts.extend(messages);
-        parts
-    };
+    let parts = pieces.with_head(head, COPIED_BYTES_MAX);
     let crc32c = parts
         .iter()
         .fold(0, |crc, part| crc32c::crc32c_append(crc, part));

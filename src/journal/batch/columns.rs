@@ -5,27 +5,26 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt64Array, new_null_array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use super::encode::{fixed_width, width};
 use super::layout::ROW_BYTES_MIN;
 use crate::rows::schema::schema;
 use crate::signal::Table;
 
-/// A batch taken apart. The columns are named by their place in the schema.
+/// Which columns of a batch are written, by their place in the schema.
 pub(super) struct Written {
     /// The columns that differ from row to row; one at least that is wide, so that a reader can hold the rows to the bytes.
-    pub(super) batch: RecordBatch,
     pub(super) columns: Vec<u32>,
-    /// One row of the columns that have the same value in every row.
-    pub(super) constants: RecordBatch,
+    /// The columns that have the same value in every row; one row of them is written.
     pub(super) constant_columns: Vec<u32>,
 }
 
 impl Written {
-    /// Takes a batch of one row at least apart.
-    pub(super) fn new(batch: &RecordBatch) -> Result<Written, ArrowError> {
+    /// Looks at a batch of one row at least.
+    pub(super) fn new(batch: &RecordBatch) -> Written {
         let (mut columns, mut constant_columns) = (Vec::new(), Vec::new());
         for (place, column) in (0..).zip(batch.columns()) {
             if column.null_count() == column.len() {
@@ -37,46 +36,41 @@ impl Written {
                 columns.push(place);
             }
         }
-        let is_wide = |place: &u32| width(batch.column(*place as usize)) >= ROW_BYTES_MIN;
+        let is_wide = |place: &u32| {
+            let column = batch.columns().get(*place as usize);
+            column.is_some_and(|column| width(column.data_type()) >= ROW_BYTES_MIN)
+        };
         if !columns.iter().any(is_wide) {
             let constant = constant_columns.iter().position(is_wide);
             // The first column is a time, in every table.
             columns.push(constant.map_or(0, |found| constant_columns.remove(found)));
         }
-        Ok(Written {
-            batch: project(batch, &columns)?,
+        Written {
             columns,
-            constants: project(&batch.slice(0, 1), &constant_columns)?,
             constant_columns,
-        })
+        }
     }
 }
 
-fn project(batch: &RecordBatch, columns: &[u32]) -> Result<RecordBatch, ArrowError> {
-    let places: Vec<usize> = columns.iter().map(|place| *place as usize).collect();
-    batch.project(&places)
-}
-
-/// Bytes that each row takes in a column of a fixed width; 0 in others.
-fn width(column: &ArrayRef) -> usize {
-    match column.data_type() {
-        DataType::Utf8View => 16,
-        data_type => data_type.primitive_width().unwrap_or(0),
-    }
+/// The columns at these places.
+pub(super) fn at<'a, 'p>(
+    batch: &'a RecordBatch,
+    places: &'p [u32],
+) -> impl Iterator<Item = &'a ArrayRef> + use<'a, 'p> {
+    let column = |place: &u32| batch.columns().get(*place as usize);
+    places.iter().filter_map(column)
 }
 
 /// Whether every row has the same value: told for columns of a fixed width without nulls, by their bytes. Texts count
 /// as the same when they are one text, stored once, as the builders do with those that repeat.
 fn is_constant(column: &ArrayRef) -> bool {
-    let width = width(column);
-    if width == 0 || column.null_count() > 0 || column.len() < 2 {
+    if column.null_count() > 0 || column.len() < 2 {
         return false;
     }
-    let data = column.to_data();
-    let begin = data.offset() * width;
-    let values = data.buffers().first();
-    let values = values.and_then(|buffer| buffer.get(begin..begin + column.len() * width));
-    values.is_some_and(|values| values.get(width..) == values.get(..values.len() - width))
+    fixed_width(column).is_some_and(|(values, width)| {
+        let values = values.as_slice();
+        values.get(width..) == values.get(..values.len() - width)
+    })
 }
 
 /// The part of a schema that a message has.

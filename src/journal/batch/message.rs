@@ -1,52 +1,22 @@
-//! One Arrow IPC message: a record batch without its schema.
+//! Reading one Arrow IPC message: a record batch without its schema.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use arrow_ipc::MessageHeader;
 use arrow_ipc::reader::RecordBatchDecoder;
-use arrow_ipc::writer::{IpcWriteOptions, StreamEncoder};
-use arrow_ipc::{MessageHeader, MetadataVersion};
 
-use super::super::frame::ALIGNMENT;
 use super::layout;
 
 /// Marks the beginning of an encapsulated IPC message, before its metadata's length.
-const CONTINUATION: [u8; 4] = [0xff; 4];
+pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// What stands before a message's metadata: the continuation mark and the metadata's length.
-const MESSAGE_PREFIX_BYTES: usize = 8;
-
-thread_local! {
-    /// An encoder past its schema message: the segment's start has the columns. Messages of any columns go through it.
-    static ENCODER: RefCell<Option<StreamEncoder>> = const { RefCell::new(None) };
-}
-
-/// Encodes a batch. The pieces share its buffers.
-pub(super) fn encode(batch: &RecordBatch) -> Result<Vec<Buffer>, ArrowError> {
-    ENCODER.with_borrow_mut(|slot| {
-        let mut encoder = match slot.take() {
-            Some(encoder) => encoder,
-            None => new_encoder()?,
-        };
-        let message = encoder.encode(batch)?;
-        *slot = Some(encoder);
-        Ok(message)
-    })
-}
-
-fn new_encoder() -> Result<StreamEncoder, ArrowError> {
-    let schema = Arc::new(Schema::empty());
-    let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?;
-    let mut encoder = StreamEncoder::try_new_with_options(&schema, options)?;
-    encoder.encode(&RecordBatch::new_empty(schema))?;
-    Ok(encoder)
-}
+pub(super) const MESSAGE_PREFIX_BYTES: usize = 8;
 
 /// Reads one encapsulated message, whose metadata must be that of a batch as the journal writes it.
 pub(super) fn decode(message: &Buffer, schema: &SchemaRef) -> Result<RecordBatch, String> {
