@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, ByteView, Float64Builder, ListBuilder, PrimitiveBuilder,
-    StringViewArray, UInt64Builder, make_view,
+    ArrayRef, ArrowNativeTypeOp as _, BooleanBuilder, ByteView, Float64Builder, ListBuilder,
+    NullBufferBuilder, PrimitiveArray, StringViewArray, UInt64Builder, make_view,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field};
 
-use super::is_id;
+use super::{constant, is_id};
 
 /// A nullable text column of string views over one buffer.
 ///
@@ -17,10 +17,16 @@ use super::is_id;
 /// [`TextColumn::intern`] and costs 16 bytes in each further row.
 #[derive(Debug)]
 pub(super) struct TextColumn {
-    /// The view of empty text, which is null, is 0, and of no other.
+    /// The view of empty text, which is null, is 0, and of no other. Nothing is here before the first text.
     views: Vec<u128>,
+    /// The rows before the first text.
+    leading_nulls: usize,
     data: Vec<u8>,
+    expected: usize,
 }
+
+/// Memory for texts that is taken ahead of them, bytes.
+const TEXT_BYTES_AHEAD_MAX: usize = 64 << 10;
 
 /// Text already in a column's buffer; the view 0 is null.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,14 +39,24 @@ impl TextColumn {
     pub(super) fn new() -> TextColumn {
         TextColumn {
             views: Vec::new(),
+            leading_nulls: 0,
             data: Vec::new(),
+            expected: 0,
+        }
+    }
+
+    /// So many rows more will come: memory for them is taken once, when the first has text.
+    pub(super) fn expect(&mut self, rows: usize) {
+        self.expected = self.views.len().max(self.leading_nulls) + rows;
+        if !self.views.is_empty() {
+            self.views.reserve(rows);
         }
     }
 
     /// Appends text; empty text is null.
     #[inline]
     pub(super) fn push(&mut self, text: &str) {
-        let interned = self.intern(text);
+        let interned = self.intern_own(text.as_bytes());
         self.push_interned(interned);
     }
 
@@ -52,7 +68,7 @@ impl TextColumn {
         for (pair, byte) in pairs.iter_mut().zip(id) {
             *pair = HEX[usize::from(*byte)];
         }
-        let interned = self.intern_bytes(&hex[..id.len().min(16) * 2]);
+        let interned = self.intern_own(&hex[..id.len().min(16) * 2]);
         self.push_interned(interned);
     }
 
@@ -74,23 +90,48 @@ impl TextColumn {
     /// Appends text that was interned in this column.
     #[inline]
     pub(super) fn push_interned(&mut self, text: Interned) {
-        self.views.push(text.0);
+        if self.views.is_empty() {
+            self.push_first(text, 1);
+        } else {
+            self.views.push(text.0);
+        }
     }
 
     /// Appends text that was interned in this column to so many rows.
     pub(super) fn push_run(&mut self, text: Interned, rows: usize) {
-        self.views.extend(std::iter::repeat_n(text.0, rows));
+        if self.views.is_empty() {
+            self.push_first(text, rows);
+        } else {
+            self.views.extend(std::iter::repeat_n(text.0, rows));
+        }
     }
 
     #[inline]
     pub(super) fn push_null(&mut self) {
-        self.views.push(0);
+        self.push_interned(Interned::default());
+    }
+
+    /// Appends while there was no text yet: many columns never have any, and then need no memory.
+    fn push_first(&mut self, text: Interned, rows: usize) {
+        if text.0 == 0 {
+            self.leading_nulls += rows;
+            return;
+        }
+        let rows = self.leading_nulls + rows;
+        self.views.reserve_exact(rows.max(self.expected));
+        self.views.resize(self.leading_nulls, 0);
+        self.views.resize(rows, text.0);
     }
 
     pub(super) fn finish(&mut self) -> ArrayRef {
-        let buffers = match std::mem::take(&mut self.data) {
-            data if data.is_empty() => Vec::new(),
-            data => vec![Buffer::from_vec(data)],
+        if self.views.is_empty() {
+            return constant::nulls(std::mem::take(&mut self.leading_nulls));
+        }
+        self.leading_nulls = 0;
+        let data = std::mem::take(&mut self.data);
+        let buffers: Arc<[Buffer]> = match data.is_empty() {
+            true => Arc::new([]),
+            false => Arc::new([Buffer::from_vec(data)]),
         };
         let views = std::mem::take(&mut self.views);
         let nulls = views.contains(&0).then(|| {
@@ -104,6 +145,23 @@ impl TextColumn {
     pub(super) fn shrink(&mut self) {
         self.views.shrink_to_fit();
         self.data.shrink_to_fit();
+    }
+
+    /// Writes the text of one row, and takes memory for those of the others if it is the first.
+    #[inline]
+    fn intern_own(&mut self, text: &[u8]) -> Interned {
+        if self.data.capacity() == 0 && text.len() > INLINE_TEXT_BYTES_MAX {
+            self.expect_texts(text.len());
+        }
+        self.intern_bytes(text)
+    }
+
+    #[cold]
+    fn expect_texts(&mut self, bytes: usize) {
+        // They differ a little.
+        let all = (bytes + bytes / 8).saturating_mul(self.expected);
+        self.data
+            .reserve_exact(all.min(TEXT_BYTES_AHEAD_MAX).max(bytes));
     }
 
     #[inline]
@@ -134,14 +192,14 @@ impl TextColumn {
 #[cfg(not(debug_assertions))]
 fn string_views(
     views: ScalarBuffer<u128>,
-    buffers: Vec<Buffer>,
+    buffers: Arc<[Buffer]>,
     nulls: Option<NullBuffer>,
 ) -> StringViewArray {
     // SAFETY: only `intern_bytes` makes views, each of one whole text of UTF-8 that it has put into the view or into the one
     // buffer, which grows only; null is empty text. Builds with debug assertions, as all tests are, check it.
     #[allow(unsafe_code)]
     unsafe {
-        StringViewArray::new_unchecked(views, buffers.into(), nulls)
+        StringViewArray::new_unchecked(views, buffers, nulls)
     }
 }
 
@@ -149,7 +207,7 @@ fn string_views(
 #[cfg(debug_assertions)]
 fn string_views(
     views: ScalarBuffer<u128>,
-    buffers: Vec<Buffer>,
+    buffers: Arc<[Buffer]>,
     nulls: Option<NullBuffer>,
 ) -> StringViewArray {
     StringViewArray::try_new(views, buffers, nulls)
@@ -170,30 +228,91 @@ const HEX: [[u8; 2]; 256] = {
 
 /// A nullable primitive column.
 #[derive(Debug)]
-pub(super) struct Numbers<T: ArrowPrimitiveType>(PrimitiveBuilder<T>);
+pub(super) struct Numbers<T: ArrowPrimitiveType> {
+    /// Nothing is here before the first value that is not zero.
+    values: Vec<T::Native>,
+    /// The rows before it.
+    leading_zeros: usize,
+    nulls: NullBufferBuilder,
+    expected: usize,
+}
 
 impl<T: ArrowPrimitiveType> Numbers<T> {
     pub(super) fn new() -> Numbers<T> {
-        Numbers(PrimitiveBuilder::with_capacity(0))
+        Numbers {
+            values: Vec::new(),
+            leading_zeros: 0,
+            nulls: NullBufferBuilder::new(0),
+            expected: 0,
+        }
+    }
+
+    /// So many rows more will come: memory for them is taken once, when the first is not zero.
+    pub(super) fn expect(&mut self, rows: usize) {
+        self.expected = self.values.len().max(self.leading_zeros) + rows;
+        if !self.values.is_empty() {
+            self.values.reserve(rows);
+        }
     }
 
     #[inline]
     pub(super) fn push(&mut self, value: T::Native) {
-        self.0.append_value(value);
+        self.nulls.append_non_null();
+        self.push_value(value);
     }
 
     /// Appends the same value to so many rows.
     pub(super) fn push_run(&mut self, value: T::Native, rows: usize) {
-        self.0.append_value_n(value, rows);
+        self.nulls.append_n_non_nulls(rows);
+        if self.values.is_empty() {
+            self.push_first(value, rows);
+        } else {
+            self.values.extend(std::iter::repeat_n(value, rows));
+        }
     }
 
     #[inline]
     pub(super) fn push_option(&mut self, value: Option<T::Native>) {
-        self.0.append_option(value);
+        self.nulls.append(value.is_some());
+        self.push_value(value.unwrap_or_default());
+    }
+
+    #[inline]
+    fn push_value(&mut self, value: T::Native) {
+        if self.values.is_empty() {
+            self.push_first(value, 1);
+        } else {
+            self.values.push(value);
+        }
+    }
+
+    /// Appends while there were only zeros yet: many columns never have anything else, and then need no memory.
+    fn push_first(&mut self, value: T::Native, rows: usize) {
+        // Bit for bit: a negative zero is another value.
+        if value.is_eq(T::Native::ZERO) {
+            self.leading_zeros += rows;
+            return;
+        }
+        let rows = self.leading_zeros + rows;
+        self.values.reserve_exact(rows.max(self.expected));
+        self.values.resize(self.leading_zeros, T::Native::ZERO);
+        self.values.resize(rows, value);
     }
 
     pub(super) fn finish(&mut self) -> ArrayRef {
-        Arc::new(self.0.finish())
+        let zeros = std::mem::take(&mut self.leading_zeros);
+        let nulls = self.nulls.finish();
+        if !self.values.is_empty() {
+            let values = std::mem::take(&mut self.values);
+            return Arc::new(PrimitiveArray::<T>::new(values.into(), nulls));
+        }
+        match nulls {
+            None => constant::zeros::<T>(zeros),
+            nulls => {
+                let values = vec![T::Native::ZERO; zeros];
+                Arc::new(PrimitiveArray::<T>::new(values.into(), nulls))
+            }
+        }
     }
 }
 
@@ -256,5 +375,92 @@ impl DoubleLists {
 
     pub(super) fn finish(&mut self) -> ArrayRef {
         Arc::new(self.0.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array as _, AsArray as _, Float64Array};
+    use arrow::datatypes::Float64Type;
+
+    use super::*;
+
+    /// Scenario: texts and nulls in every order, one by one and in runs, with rows expected, too few, too many or none.
+    /// Guarantees: every row comes back; a column that never had text is null in all of its rows, of which there are as many.
+    #[test]
+    fn texts_come_back_whatever_was_expected() {
+        let long = "a text that is longer than a view holds";
+        let inputs: [&[&str]; 6] = [
+            &["", "", ""],
+            &["", "", "a"],
+            &["a", "", long],
+            &[long, long, ""],
+            &["", long],
+            &[""; 2000],
+        ];
+        for (input, expected) in inputs
+            .iter()
+            .flat_map(|input| [0, 1, 3, 5000].map(|n| (input, n)))
+        {
+            let (mut single, mut runs) = (TextColumn::new(), TextColumn::new());
+            for (place, text) in input.iter().enumerate() {
+                if place % 2 == 0 {
+                    single.expect(expected);
+                    runs.expect(expected);
+                }
+                single.push(text);
+                let interned = runs.intern(text);
+                runs.push_run(interned, 2);
+            }
+            let (single, runs) = (single.finish(), runs.finish());
+            let texts = input
+                .iter()
+                .map(|text| Some(*text).filter(|text| !text.is_empty()));
+            let twice = texts.clone().flat_map(|text| [text; 2]);
+            assert_eq!(
+                single.as_string_view().iter().collect::<Vec<_>>(),
+                texts.collect::<Vec<_>>()
+            );
+            assert_eq!(
+                runs.as_string_view().iter().collect::<Vec<_>>(),
+                twice.collect::<Vec<_>>()
+            );
+        }
+    }
+
+    /// Scenario: zeros before, between and behind other numbers, negative zeros and nulls, with rows expected or not.
+    /// Guarantees: every row comes back, bit for bit.
+    #[test]
+    fn numbers_come_back_whatever_was_expected() {
+        let inputs: [&[Option<f64>]; 7] = [
+            &[Some(0.0), Some(0.0)],
+            &[Some(-0.0), Some(0.0)],
+            &[Some(0.0), Some(-0.0)],
+            &[Some(0.0), None, Some(0.0)],
+            &[None, None],
+            &[Some(1.0), None, Some(0.0)],
+            &[Some(0.0); 2000],
+        ];
+        for (input, expected) in inputs
+            .iter()
+            .flat_map(|input| [0, 1, 5000].map(|n| (input, n)))
+        {
+            let mut numbers = Numbers::<Float64Type>::new();
+            numbers.expect(expected);
+            for value in *input {
+                numbers.push_option(*value);
+            }
+            let finished = numbers.finish();
+            let finished = finished.as_primitive::<Float64Type>();
+            assert_eq!(finished, &Float64Array::from(input.to_vec()));
+            let is_negative = |value: f64| value.is_sign_negative();
+            let signs = finished.iter().map(|value| value.map(is_negative));
+            let expected_signs = input.iter().map(|value| value.map(is_negative));
+            assert!(signs.eq(expected_signs));
+            assert_eq!(
+                finished.null_count(),
+                input.iter().filter(|value| value.is_none()).count()
+            );
+        }
     }
 }

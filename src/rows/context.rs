@@ -140,6 +140,15 @@ impl ContextColumns {
         }
     }
 
+    /// So many rows more will come.
+    pub(super) fn expect(&mut self, rows: usize) {
+        for column in self.resource.iter_mut().chain(&mut self.scope) {
+            column.expect(rows);
+        }
+        self.resource_dropped.expect(rows);
+        self.scope_dropped.expect(rows);
+    }
+
     /// What a row of this context will add to the columns' texts, bytes.
     pub(super) fn cost(&self, context: &Context) -> usize {
         let mut cost = 0;

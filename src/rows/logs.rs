@@ -5,7 +5,7 @@ use arrow::datatypes::{Int32Type, TimestampNanosecondType, UInt32Type};
 
 use super::columns::{Numbers, TextColumn};
 use super::context::{Context, ContextColumns, ResourceFields, ScopeFields};
-use super::{Meter, PushError, Rejections, Rows, batch, schema, time};
+use super::{EXPECTED_ROWS_MAX, Meter, PushError, Rejections, Rows, batch, schema, time};
 use crate::memory::{MemoryError, Reservation};
 use crate::signal::Table;
 
@@ -81,6 +81,23 @@ impl LogRows {
             flags: Numbers::new(),
             context_columns: ContextColumns::new(),
         }
+    }
+
+    /// So many records will be pushed next, or fewer: memory for them is taken at once.
+    pub fn expect(&mut self, records: usize) {
+        let rows = records.min(EXPECTED_ROWS_MAX);
+        self.time.expect(rows);
+        self.observed_time.expect(rows);
+        self.trace_id.expect(rows);
+        self.span_id.expect(rows);
+        self.severity_number.expect(rows);
+        self.severity_text.expect(rows);
+        self.event_name.expect(rows);
+        self.body.expect(rows);
+        self.attributes.expect(rows);
+        self.dropped_attributes.expect(rows);
+        self.flags.expect(rows);
+        self.context_columns.expect(rows);
     }
 
     /// Sets the resource of the records that follow, and clears the scope.

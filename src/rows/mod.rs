@@ -9,6 +9,7 @@
 
 mod columns;
 mod compact;
+mod constant;
 mod context;
 mod json;
 mod logs;
@@ -251,6 +252,9 @@ impl Meter {
         Ok(())
     }
 }
+
+/// Rows that memory is taken for ahead of them, because so many records are said to come: less than a MiB.
+const EXPECTED_ROWS_MAX: usize = 1024;
 
 /// The last time there is, Unix nanoseconds. One more would still fit 64 signed bits, but DuckDB reads that as infinity.
 const TIME_MAX: i64 = i64::MAX - 1;

@@ -5,7 +5,9 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt32Type
 
 use super::columns::{Numbers, TextColumn};
 use super::context::{Context, ContextColumns, ResourceFields, ScopeFields};
-use super::{Meter, PushError, RecordError, Rejections, Rows, batch, is_id, schema, time};
+use super::{
+    EXPECTED_ROWS_MAX, Meter, PushError, RecordError, Rejections, Rows, batch, is_id, schema, time,
+};
 use crate::memory::{MemoryError, Reservation};
 use crate::signal::Table;
 
@@ -99,6 +101,29 @@ impl TraceRows {
             flags: Numbers::new(),
             context_columns: ContextColumns::new(),
         }
+    }
+
+    /// So many records will be pushed next, or fewer: memory for them is taken at once.
+    pub fn expect(&mut self, records: usize) {
+        let rows = records.min(EXPECTED_ROWS_MAX);
+        self.start_time.expect(rows);
+        self.duration.expect(rows);
+        self.trace_id.expect(rows);
+        self.span_id.expect(rows);
+        self.parent_span_id.expect(rows);
+        self.trace_state.expect(rows);
+        self.name.expect(rows);
+        self.kind.expect(rows);
+        self.status_code.expect(rows);
+        self.status_message.expect(rows);
+        self.attributes.expect(rows);
+        self.events.expect(rows);
+        self.links.expect(rows);
+        self.flags.expect(rows);
+        for dropped in &mut self.dropped {
+            dropped.expect(rows);
+        }
+        self.context_columns.expect(rows);
     }
 
     /// Sets the resource of the spans that follow, and clears the scope.

@@ -31,6 +31,10 @@ impl<'a> SignalDecoder<'a> for Decoder<'a, '_> {
         self.rows.set_scope(scope);
     }
 
+    fn expect(&mut self, records: usize) {
+        self.rows.expect(records);
+    }
+
     fn record(&mut self, record: &'a [u8]) -> Result<(), DecodeError> {
         self.attributes.clear();
         self.body.clear();

@@ -42,6 +42,10 @@ impl<'a> SignalDecoder<'a> for Decoder<'a, '_> {
         self.rows.set_scope(scope);
     }
 
+    fn expect(&mut self, _: usize) {
+        // A metric's points are not counted yet, nor is it known which table they are for.
+    }
+
     fn record(&mut self, record: &'a [u8]) -> Result<(), DecodeError> {
         let metadata = &mut self.scratch.attributes;
         metadata.clear();

@@ -51,6 +51,8 @@ pub fn decode(
 trait SignalDecoder<'a> {
     fn set_resource(&mut self, resource: &ResourceFields<'_>);
     fn set_scope(&mut self, scope: &ScopeFields<'_>);
+    /// So many records will follow.
+    fn expect(&mut self, records: usize);
     /// A `LogRecord`, `Span` or `Metric`.
     fn record(&mut self, record: &'a [u8]) -> Result<(), DecodeError>;
 }
@@ -71,7 +73,7 @@ fn resource_group<'a>(
     decoder: &mut impl SignalDecoder<'a>,
     group: &'a [u8],
 ) -> Result<(), DecodeError> {
-    let (parts, schema_url) = heading(group)?;
+    let (parts, schema_url, _) = heading(group)?;
     value::resource(parts, schema_url, |resource| decoder.set_resource(resource))?;
     let mut fields = Fields::new(group);
     while let Some((number, value)) = fields.next()? {
@@ -87,8 +89,9 @@ fn scope_group<'a>(
     decoder: &mut impl SignalDecoder<'a>,
     group: &'a [u8],
 ) -> Result<(), DecodeError> {
-    let (parts, schema_url) = heading(group)?;
+    let (parts, schema_url, records) = heading(group)?;
     value::scope(parts, schema_url, |scope| decoder.set_scope(scope))?;
+    decoder.expect(records);
     let mut fields = Fields::new(group);
     while let Some((number, value)) = fields.next()? {
         if number == 2 {
@@ -98,20 +101,22 @@ fn scope_group<'a>(
     Ok(())
 }
 
-/// The parts of a group's resource or scope (field 1) and its schema URL (field 3).
-fn heading(group: &[u8]) -> Result<(impl Iterator<Item = &[u8]>, &str), DecodeError> {
+/// The parts of a group's resource or scope (field 1), its schema URL (field 3), and how many groups or records it has (field 2).
+fn heading(group: &[u8]) -> Result<(impl Iterator<Item = &[u8]>, &str, usize), DecodeError> {
     let mut fields = Fields::new(group);
     let mut first = None;
     let mut further = Vec::new();
     let mut schema_url = "";
+    let mut items = 0;
     while let Some((number, value)) = fields.next()? {
         match number {
             1 if first.is_none() => first = Some(value.bytes()?),
             1 => further.push(value.bytes()?),
+            2 => items += 1,
             3 => schema_url = value.text()?,
             _ => {}
         }
     }
     wire::check_list(further.len(), value::LIST_ITEMS_MAX)?;
-    Ok((first.into_iter().chain(further), schema_url))
+    Ok((first.into_iter().chain(further), schema_url, items))
 }
