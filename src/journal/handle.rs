@@ -186,7 +186,10 @@ impl Journal {
         }
         waiting.appends.push(append);
         // Only the first one, or the last one that it waits for, is news to the thread.
-        if waiting.appends.len() == 1 || waiting.appends.len() == waiting.gathering {
+        let is_news = waiting.appends.len() == 1 || waiting.appends.len() == waiting.gathering;
+        // Woken while the lock is held, it would only run into it, sleep again and be woken a second time.
+        drop(waiting);
+        if is_news {
             self.shared.changed.notify_one();
         }
     }

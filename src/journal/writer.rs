@@ -353,10 +353,15 @@ impl Writer {
         let requests = group.len() as u64;
         self.shared.requests.fetch_add(requests, Ordering::Relaxed);
         let mut sequence = self.store.sequence() - requests;
-        for append in group {
+        // First all are delivered, which takes a while, then all are answered: the threads that go on with them are woken
+        // once, and not after each.
+        let deliver = |append: Append| {
             sequence += 1;
-            let seal = (self.deliver)(append.rows, sequence);
-            (append.done)(Ok(seal));
+            ((self.deliver)(append.rows, sequence), append.done)
+        };
+        let delivered: Vec<_> = group.into_iter().map(deliver).collect();
+        for (seal, done) in delivered {
+            done(Ok(seal));
         }
         if self.shared.config.durability == Durability::Journal {
             self.answered.push_back((Instant::now(), sequence));

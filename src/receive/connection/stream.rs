@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::RecentAnswers;
@@ -41,6 +41,22 @@ impl WatchedStream {
         })
     }
 
+    /// Reads what is there. A read that did not fill the buffer has emptied the socket: it need not be asked again before
+    /// the system tells of more. That spares a call for each request.
+    fn read(&self, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let room = buffer.remaining();
+        let mut read = Err(io::ErrorKind::WouldBlock.into());
+        // What became ready since the call began stays so: nothing is missed.
+        let _ = self.stream.try_io(Interest::READABLE, || {
+            read = self.stream.try_read_buf(buffer);
+            match &read {
+                Ok(bytes) if (1..room).contains(bytes) => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        });
+        read
+    }
+
     fn poll_written(
         &self,
         context: &mut Context<'_>,
@@ -72,7 +88,7 @@ impl AsyncRead for WatchedStream {
         let filled = buffer.filled().len();
         loop {
             let is_ready = ready!(self.stream.poll_read_ready(context));
-            match is_ready.and_then(|()| self.stream.try_read_buf(buffer)) {
+            match is_ready.and_then(|()| self.read(buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => {
                     let read = self.watch(read);
