@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tonic::Code;
 
 use crate::support::crash_load::{CrashLoad, Temper};
 use crate::support::load::{Load, logs};
-use crate::support::{Server, ServerBuilder, data_dir, eventually, read_log, sql};
+use crate::support::{Server, ServerBuilder, data_dir, eventually, otlake, read_log, sql};
 
 /// Waits until the server has said that it stops.
 async fn stopping(server: &Server) {
@@ -315,4 +316,48 @@ async fn signals_in_quick_succession_are_one_stop() {
     }
     assert!(server.wait().success());
     assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 1000);
+}
+
+/// Scenario: `otlake send` over each protocol, at an even pace, while the server stops and starts again at the same addresses.
+/// Guarantees: the sender does not give up: what it sends afterwards is acknowledged too, and what it counts is in the lake once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_outlives_a_restart() {
+    for protocol in ["grpc", "http", "otap"] {
+        let server = Server::start();
+        let (grpc, http) = (server.grpc.to_string(), server.http.to_string());
+        let endpoint = if protocol == "http" { &http } else { &grpc };
+        let line = format!("--endpoint {endpoint} --protocol {protocol} --count 1000 --batch 1");
+        let sender = otlake()
+            .arg("send")
+            .args(line.split(' '))
+            .args(["--rate", "1000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let rows = async |server: &Server| {
+            server.flush().await;
+            server.count("SELECT count(*) FROM otlp_logs")
+        };
+        eventually("rows before the restart", async || rows(&server).await > 0).await;
+        let (status, dir) = server.stop();
+        assert_eq!(status.code(), Some(0));
+        let again = ["--grpc-listen", &grpc, "--http-listen", &http];
+        let server = ServerBuilder::again(dir).args(&again).start();
+        let before = rows(&server).await;
+        let output = tokio::task::block_in_place(|| sender.wait_with_output()).unwrap();
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert!(!report.contains("ended early"), "{report}");
+        let acknowledged = report
+            .lines()
+            .find_map(|line| line.strip_prefix("acknowledged"));
+        let acknowledged: i64 = acknowledged.unwrap().trim().parse().unwrap();
+        let arrived = rows(&server).await;
+        assert!(
+            arrived > before && arrived >= acknowledged,
+            "{before} {arrived} {report}"
+        );
+        let distinct =
+            "SELECT count(DISTINCT CAST(log_attributes ->> 'otlake.seq' AS BIGINT)) FROM otlp_logs";
+        assert_eq!(server.count(distinct), arrived, "{report}");
+    }
 }

@@ -237,10 +237,29 @@ fn late(limit: Duration) -> Outcome {
     }
 }
 
+/// The reason of [`disconnected`].
+const NO_CONNECTION: &str = "no connection";
+
+impl Outcome {
+    /// Whether the connection failed, which may take no time at all.
+    pub(super) fn is_disconnected(&self) -> bool {
+        matches!(self, Outcome::Unanswered { reason, .. } if reason == NO_CONNECTION)
+    }
+}
+
+/// How long to wait after so many failures in a row, so that a server has the time to start again: 20 ms, then twice as long
+/// each time, one second at most.
+pub(super) fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        failures => Duration::from_millis(20 << (failures - 1).min(6)).min(Duration::from_secs(1)),
+    }
+}
+
 /// The outcome of a request whose connection failed.
 fn disconnected(error: &(dyn Error + 'static)) -> Outcome {
     Outcome::Unanswered {
-        reason: "no connection".to_owned(),
+        reason: NO_CONNECTION.to_owned(),
         message: tls::explain(error).unwrap_or_else(|| chain(error)),
     }
 }

@@ -27,14 +27,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use bytes::{BufMut, Bytes, BytesMut};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use self::client::{Client, Encoding, Outcome, Target};
+use self::client::{Client, Encoding, Outcome, Target, pause};
 use self::clock::{Clock, unix_nano};
 use self::generate::{Catalog, Encoder, Plan, Request};
 use self::pace::Pace;
@@ -47,7 +47,8 @@ use crate::signal::{Protocol, Signal};
 
 /// Decides what the generated records say: fixed, so that runs compare.
 const SEED: u64 = 0x07_1a_4e;
-/// Requests of one connection that may find no server, one after the other, before the run is given up.
+/// Requests of one connection that may find no server, one after the other, before the run is given up: after some four seconds
+/// where nobody listens.
 const UNREACHED_MAX: u32 = 10;
 
 /// Runs the command. Success means that everything was acknowledged.
@@ -71,7 +72,13 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
 /// Refuses what only OTAP goes by when another protocol is meant: it would be ignored.
 fn check_protocol(args: &SendArgs) -> Result<(), UsageError> {
     if args.protocol == SendProtocol::Otap {
-        return Ok(());
+        return match usize::try_from(args.batch) {
+            Ok(..=PARENTS_MAX) => Ok(()),
+            _ => Err(UsageError(format!(
+                "--batch {}: a batch of OTAP holds {PARENTS_MAX} records at most",
+                args.batch
+            ))),
+        };
     }
     let given = [
         ("--in-flight", args.in_flight.is_some()),
@@ -93,11 +100,6 @@ async fn generated(args: &SendArgs) -> anyhow::Result<bool> {
         Some(SendSignal::Metrics) => vec![Signal::Metrics],
         Some(SendSignal::All) => Signal::ALL.to_vec(),
     };
-    ensure!(
-        args.protocol != SendProtocol::Otap || usize::try_from(args.batch)? <= PARENTS_MAX,
-        "--batch {}: a batch of OTAP holds {PARENTS_MAX} records at most",
-        args.batch
-    );
     let plan = Plan::new(args.count, args.batch.into(), signals);
     let target = Target::new(args, transport(args.protocol))?;
     let mut clients = Vec::new();
@@ -209,11 +211,20 @@ async fn send_all(
             Outcome::Unanswered { .. } => unreached + 1,
             _ => 0,
         };
+        let pause = match outcome.is_disconnected() {
+            true => pause(unreached),
+            false => Duration::ZERO,
+        };
         tally.count(request.signal, request.records, bytes, took, outcome);
         shared.progress.inc(request.records);
         if unreached == UNREACHED_MAX {
             let why = format!("the server did not answer {UNREACHED_MAX} requests in a row");
             shared.stop.send_replace(Some(why));
+        } else if !pause.is_zero() {
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = stopped.changed() => {}
+            }
         }
     }
     Ok(tally)

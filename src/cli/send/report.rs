@@ -31,6 +31,8 @@ pub(super) struct Tally {
     rejections: Messages,
     /// Messages that came with requests kept in full.
     warnings: Messages,
+    /// How streams ended that did not end well, though all their batches were answered.
+    ends: Messages,
     /// Requests the server did not take.
     refused: BTreeMap<String, Failure>,
     /// Requests without an answer.
@@ -81,6 +83,7 @@ impl Tally {
             rejected: 0,
             rejections: Messages::default(),
             warnings: Messages::default(),
+            ends: Messages::default(),
             refused: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             ack_us: Histogram::new(3).expect("three digits are allowed"),
@@ -132,8 +135,7 @@ impl Tally {
         else {
             return;
         };
-        let note = format!("a stream ended badly: {reason}: {message}");
-        self.warnings.add(note);
+        self.ends.add(format!("{reason}: {message}"));
     }
 
     /// Adds another connection's counts.
@@ -147,6 +149,7 @@ impl Tally {
         self.rejected += other.rejected;
         self.rejections.merge(other.rejections);
         self.warnings.merge(other.warnings);
+        self.ends.merge(other.ends);
         for (reason, failure) in other.refused {
             self.refused.entry(reason).or_default().merge(failure);
         }
@@ -252,6 +255,13 @@ impl fmt::Display for Report<'_> {
         messages(f, &tally.rejections)?;
         if !tally.unanswered.is_empty() {
             write_failures(f, "unanswered", &tally.unanswered)?;
+        }
+        if !tally.ends.0.is_empty() {
+            writeln!(
+                f,
+                "streams        some ended badly, after the answers to all their batches"
+            )?;
+            messages(f, &tally.ends)?;
         }
         let seconds = self.elapsed.as_secs_f64().max(1e-9);
         writeln!(f, "elapsed        {seconds:.3} s")?;

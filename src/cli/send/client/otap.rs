@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::{ACCEPTED, Outcome, Target, grpc, late};
+use super::{ACCEPTED, Outcome, Target, grpc, late, pause};
 use crate::cli::args::ArrowCompression;
 use crate::otap_producer::{Compression, Options, ProduceError, Producer};
 use crate::proto::arrow::{BatchArrowRecords, BatchStatus, StatusCode};
@@ -126,7 +126,10 @@ impl OtapClient {
         loop {
             let mut stream = match self.streams[signal as usize].take() {
                 Some(stream) => stream,
-                None => self.open(signal),
+                None => {
+                    tokio::time::sleep(pause(self.failures())).await;
+                    self.open(signal)
+                }
             };
             let permit = Arc::clone(&stream.permits)
                 .acquire_owned()
@@ -276,7 +279,11 @@ struct Waiting {
 
 #[derive(Debug)]
 enum State {
-    Open(HashMap<i64, Answer>),
+    Open {
+        waiting: HashMap<i64, Answer>,
+        /// Whether the server has sent a status.
+        is_answered: bool,
+    },
     /// How the stream ended.
     Ended(Outcome),
 }
@@ -286,7 +293,10 @@ type Answer = oneshot::Sender<(Outcome, Instant)>;
 impl Waiting {
     fn new(failures: Arc<AtomicU32>) -> Waiting {
         Waiting {
-            state: Mutex::new(State::Open(HashMap::new())),
+            state: Mutex::new(State::Open {
+                waiting: HashMap::new(),
+                is_answered: false,
+            }),
             failures,
         }
     }
@@ -298,7 +308,7 @@ impl Waiting {
     /// Adds a batch; fails with the stream's end when it has ended.
     fn add(&self, batch_id: i64, answer: Answer) -> Result<(), (Outcome, Answer)> {
         match &mut *self.lock() {
-            State::Open(waiting) => {
+            State::Open { waiting, .. } => {
                 waiting.insert(batch_id, answer);
                 Ok(())
             }
@@ -313,7 +323,13 @@ impl Waiting {
     fn answer(&self, status: BatchStatus) -> Result<(), Status> {
         let now = Instant::now();
         let answer = match &mut *self.lock() {
-            State::Open(waiting) => waiting.remove(&status.batch_id),
+            State::Open {
+                waiting,
+                is_answered,
+            } => {
+                *is_answered = true;
+                waiting.remove(&status.batch_id)
+            }
             State::Ended(_) => None,
         };
         let Some(answer) = answer else {
@@ -332,15 +348,23 @@ impl Waiting {
     fn end(&self, end: &Outcome) -> bool {
         let now = Instant::now();
         let before = std::mem::replace(&mut *self.lock(), State::Ended(end.clone()));
-        let State::Open(waiting) = before else {
+        let State::Open {
+            waiting,
+            is_answered,
+        } = before
+        else {
             return false;
+        };
+        let outcome = match is_answered {
+            true => without_status(end),
+            false => end.clone(),
         };
         // Those that were given up have been counted.
         let waiting = waiting.into_values().filter(|answer| !answer.is_closed());
         let mut is_any = false;
         for answer in waiting {
             is_any = true;
-            let _ = answer.send((end.clone(), now));
+            let _ = answer.send((outcome.clone(), now));
         }
         if matches!(end, Outcome::Unanswered { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
@@ -392,6 +416,18 @@ fn outcome(status: BatchStatus) -> Outcome {
     Outcome::Refused {
         reason,
         message: status.status_message,
+    }
+}
+
+/// The outcome of a batch without a status on a stream that took others: it may have been kept. On one that took none, it is
+/// refused as the stream is.
+fn without_status(end: &Outcome) -> Outcome {
+    match end {
+        Outcome::Refused { reason, message } => Outcome::Unanswered {
+            reason: "no status, the stream ended".to_owned(),
+            message: format!("{reason}: {message}"),
+        },
+        other => other.clone(),
     }
 }
 

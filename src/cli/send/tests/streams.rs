@@ -314,17 +314,22 @@ async fn what_the_server_says_of_streams_is_reported() {
 
     // The third batch finds the broken stream, or is the one that learns of it.
     let text = report(Answer::BreakAfter(2, Code::DataLoss), "--in-flight 1").await;
-    let lines =
-        "acknowledged   20\nrefused        10\n  DATA_LOSS: 10 records in 1 requests\n    broken\n";
-    let resent = "acknowledged   30\n    a stream ended badly: DATA_LOSS: broken\n";
-    assert!(text.contains(lines) || text.contains(resent), "{text}");
+    let lines = "unanswered     10\n  no status, the stream ended: 10 records in 1 requests\n    DATA_LOSS: broken\n";
+    let is_told = text.contains("acknowledged   20\nrefused        0\n") && text.contains(lines);
+    let resent = "streams        some ended badly, after the answers to all their batches\n    DATA_LOSS: broken\n";
+    let is_resent = text.contains("acknowledged   30\n") && text.contains(resent);
+    assert!(is_told || is_resent, "{text}");
 
     let text = report(Answer::EndBadly, "").await;
-    let lines = "acknowledged   30\n    a stream ended badly: UNAVAILABLE: going away\n";
+    assert!(
+        text.contains("acknowledged   30\nrefused        0\n"),
+        "{text}"
+    );
+    let lines = "all their batches\n    UNAVAILABLE: going away\n";
     assert!(text.contains(lines), "{text}");
 
     let text = report(Answer::Unknown, "--in-flight 1").await;
-    let lines = "  INTERNAL: 30 records in 3 requests\n    the server sent a status for batch 1000, which did not wait for one\n";
+    let lines = "  no status, the stream ended: 30 records in 3 requests\n    INTERNAL: the server sent a status for batch 1000, which did not wait for one\n";
     assert!(text.contains(lines), "{text}");
 }
 
@@ -413,7 +418,8 @@ async fn files_become_batches() {
 #[tokio::test]
 async fn batches_that_are_too_large_are_refused_at_once() {
     let server = StreamServer::start(Answer::Accept).await;
-    let error = server.run("--batch 65536").await.unwrap_err();
+    let error = run(server.args("--batch 65536")).await.unwrap_err();
+    assert!(error.is::<UsageError>());
     assert_eq!(
         error.to_string(),
         "--batch 65536: a batch of OTAP holds 65535 records at most"
