@@ -215,7 +215,7 @@ fn string_views(
 }
 
 /// Each byte as two lower-case hex digits.
-const HEX: [[u8; 2]; 256] = {
+pub(super) const HEX: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut hex = [[0; 2]; 256];
     let mut byte = 0;

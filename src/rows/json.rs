@@ -7,6 +7,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::columns::HEX;
+
 /// A JSON text under construction. Always valid UTF-8; valid JSON once its callers have closed what they opened.
 #[derive(Debug, Default)]
 pub struct JsonText {
@@ -133,14 +135,17 @@ impl JsonText {
         self.out.push('"');
     }
 
-    /// Writes an id as a string of lower-case hex digits.
+    /// Writes an id, of 16 bytes at most, as a string of lower-case hex digits.
     pub fn hex(&mut self, id: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.out.push('"');
-        for byte in id {
-            self.out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            self.out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let mut digits = [0; 32];
+        let (pairs, _) = digits.as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(id) {
+            *pair = HEX[usize::from(*byte)];
         }
+        let digits = digits.get(..2 * id.len()).unwrap_or(&digits);
+        self.out.push('"');
+        self.out
+            .push_str(std::str::from_utf8(digits).unwrap_or_default());
         self.out.push('"');
     }
 

@@ -12,7 +12,7 @@ use super::points::{
     ExpHistogramPoint, HistogramPoint, MetricFields, MetricKind, NumberPoint, NumberValue,
     PointFields, SummaryPoint,
 };
-use super::{Meter, PushError, RecordError, Rejections, Rows, schema, time};
+use super::{EXPECTED_ROWS_MAX, Meter, PushError, RecordError, Rejections, Rows, schema, time};
 use crate::memory::{MemoryError, Reservation};
 use crate::signal::Table;
 
@@ -52,6 +52,19 @@ impl MetricRows {
             histogram: HistogramColumns::new(),
             exp_histogram: ExpHistogramColumns::new(),
             summary: SummaryColumns::new(),
+        }
+    }
+
+    /// So many points of a table will come: memory for them is taken once, within bounds.
+    pub fn expect(&mut self, table: Table, points: usize) {
+        let rows = points.min(EXPECTED_ROWS_MAX);
+        match table {
+            Table::Gauge => self.gauge.expect(rows),
+            Table::Sum => self.sum.expect(rows),
+            Table::Histogram => self.histogram.expect(rows),
+            Table::ExpHistogram => self.exp_histogram.expect(rows),
+            Table::Summary => self.summary.expect(rows),
+            Table::Logs | Table::Traces => {}
         }
     }
 
@@ -186,6 +199,19 @@ impl PointColumns {
         }
     }
 
+    fn expect(&mut self, rows: usize) {
+        self.time.expect(rows);
+        self.start_time.expect(rows);
+        for column in &mut self.metric {
+            column.expect(rows);
+        }
+        self.context.expect(rows);
+        self.attributes.expect(rows);
+        self.flags.expect(rows);
+        self.exemplars.expect(rows);
+        self.temporality.expect(rows);
+    }
+
     /// Checks the point and appends its shared columns; `list_items` are the numbers in its list columns.
     fn append(
         &mut self,
@@ -296,6 +322,12 @@ impl NumberColumns {
         }
     }
 
+    fn expect(&mut self, rows: usize) {
+        self.points.expect(rows);
+        self.int_value.expect(rows);
+        self.double_value.expect(rows);
+    }
+
     fn append(
         &mut self,
         meter: &mut Meter,
@@ -334,6 +366,13 @@ impl DistributionColumns {
         }
     }
 
+    fn expect(&mut self, rows: usize) {
+        self.count.expect(rows);
+        for column in &mut self.sum_min_max {
+            column.expect(rows);
+        }
+    }
+
     fn push(&mut self, count: u64, sum_min_max: [Option<f64>; 3]) {
         self.count.push(count);
         for (column, value) in self.sum_min_max.iter_mut().zip(sum_min_max) {
@@ -364,6 +403,11 @@ impl HistogramColumns {
             bucket_counts: CountLists::new(),
             explicit_bounds: DoubleLists::new(),
         }
+    }
+
+    fn expect(&mut self, rows: usize) {
+        self.points.expect(rows);
+        self.distribution.expect(rows);
     }
 
     fn append(
@@ -423,6 +467,16 @@ impl ExpHistogramColumns {
         }
     }
 
+    fn expect(&mut self, rows: usize) {
+        self.points.expect(rows);
+        self.distribution.expect(rows);
+        self.scale.expect(rows);
+        self.zero_count.expect(rows);
+        self.zero_threshold.expect(rows);
+        self.positive_offset.expect(rows);
+        self.negative_offset.expect(rows);
+    }
+
     fn append(
         &mut self,
         meter: &mut Meter,
@@ -479,6 +533,12 @@ impl SummaryColumns {
             quantiles: DoubleLists::new(),
             quantile_values: DoubleLists::new(),
         }
+    }
+
+    fn expect(&mut self, rows: usize) {
+        self.points.expect(rows);
+        self.count.expect(rows);
+        self.sum.expect(rows);
     }
 
     fn append(

@@ -63,23 +63,26 @@ impl<'a> Members<'a> {
         Members { json, first: true }
     }
 
-    fn key(&mut self, key: &str) -> &mut JsonText {
-        self.json.raw(if self.first { "\"" } else { ",\"" });
-        self.json.raw(key);
-        self.json.raw("\":");
+    /// Begins a member: `start` is the comma before it, its key and the colon.
+    fn member(&mut self, start: &'static str) -> &mut JsonText {
+        let start = match self.first {
+            true => start.get(1..).unwrap_or_default(),
+            false => start,
+        };
+        self.json.raw(start);
         self.first = false;
         self.json
     }
 
-    fn uint(&mut self, key: &str, value: u64) {
+    fn uint(&mut self, start: &'static str, value: u64) {
         if value != 0 {
-            self.key(key).uint(value);
+            self.member(start).uint(value);
         }
     }
 
-    fn object(&mut self, key: &str, object: &str) {
+    fn object(&mut self, start: &'static str, object: &str) {
         if !object.is_empty() {
-            self.key(key).raw(object);
+            self.member(start).raw(object);
         }
     }
 
@@ -92,11 +95,11 @@ impl JsonText {
     /// Appends an event to a list under construction (see [`JsonText::end_list`]).
     pub fn push_event(&mut self, event: &EventFields<'_>) {
         let mut members = Members::open(self);
-        members.uint("time_unix_nano", event.time_unix_nano);
-        members.key("name").string(event.name);
-        members.object("attributes", event.attributes);
+        members.uint(r#","time_unix_nano":"#, event.time_unix_nano);
+        members.member(r#","name":"#).string(event.name);
+        members.object(r#","attributes":"#, event.attributes);
         members.uint(
-            "dropped_attributes_count",
+            r#","dropped_attributes_count":"#,
             event.dropped_attributes_count.into(),
         );
         members.close();
@@ -106,39 +109,41 @@ impl JsonText {
     pub fn push_link(&mut self, link: &LinkFields<'_>) {
         let mut members = Members::open(self);
         if is_id::<16>(link.trace_id) {
-            members.key("trace_id").hex(link.trace_id);
+            members.member(r#","trace_id":"#).hex(link.trace_id);
         }
         if is_id::<8>(link.span_id) {
-            members.key("span_id").hex(link.span_id);
+            members.member(r#","span_id":"#).hex(link.span_id);
         }
         if !link.trace_state.is_empty() {
-            members.key("trace_state").string(link.trace_state);
+            members
+                .member(r#","trace_state":"#)
+                .string(link.trace_state);
         }
-        members.object("attributes", link.attributes);
+        members.object(r#","attributes":"#, link.attributes);
         members.uint(
-            "dropped_attributes_count",
+            r#","dropped_attributes_count":"#,
             link.dropped_attributes_count.into(),
         );
-        members.uint("flags", link.flags.into());
+        members.uint(r#","flags":"#, link.flags.into());
         members.close();
     }
 
     /// Appends an exemplar to a list under construction (see [`JsonText::end_list`]).
     pub fn push_exemplar(&mut self, exemplar: &ExemplarFields<'_>) {
         let mut members = Members::open(self);
-        members.uint("time_unix_nano", exemplar.time_unix_nano);
+        members.uint(r#","time_unix_nano":"#, exemplar.time_unix_nano);
         match exemplar.value {
             NumberValue::None => {}
-            NumberValue::Int(value) => members.key("value").int(value),
-            NumberValue::Double(value) => members.key("value").double(value),
+            NumberValue::Int(value) => members.member(r#","value":"#).int(value),
+            NumberValue::Double(value) => members.member(r#","value":"#).double(value),
         }
         if is_id::<16>(exemplar.trace_id) {
-            members.key("trace_id").hex(exemplar.trace_id);
+            members.member(r#","trace_id":"#).hex(exemplar.trace_id);
         }
         if is_id::<8>(exemplar.span_id) {
-            members.key("span_id").hex(exemplar.span_id);
+            members.member(r#","span_id":"#).hex(exemplar.span_id);
         }
-        members.object("filtered_attributes", exemplar.filtered_attributes);
+        members.object(r#","filtered_attributes":"#, exemplar.filtered_attributes);
         members.close();
     }
 

@@ -340,6 +340,11 @@ impl RowsHasher {
 
     fn array(&mut self, array: &ArrayData) {
         self.number(array.len());
+        let is_null = array.null_count() == array.len();
+        self.number(usize::from(is_null));
+        if is_null {
+            return;
+        }
         self.number(array.offset());
         let validity = array.nulls().map(|nulls| nulls.buffer());
         self.number(usize::from(validity.is_some()));

@@ -69,8 +69,7 @@ impl Places<'_> {
             Keys::U16(keys) => keys.iter().take(rows).map(|key| u32::from(*key)).collect(),
         };
         all.resize(rows, NO_PLACE);
-        let has_nulls = |nulls: Option<&NullBuffer>| nulls.is_some_and(|it| it.null_count() > 0);
-        if has_nulls(self.outer) || has_nulls(self.nulls) || has_nulls(self.value_nulls) {
+        if self.outer.is_some() || self.nulls.is_some() || self.value_nulls.is_some() {
             for (row, place) in all.iter_mut().enumerate() {
                 if self.of(row).is_none() {
                     *place = NO_PLACE;
@@ -107,6 +106,20 @@ impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
     #[inline]
     pub(super) fn or_zero(&self, row: usize) -> T::Native {
         self.get(row).unwrap_or_default()
+    }
+
+    /// Whether two rows have the same number; null is no number.
+    #[inline]
+    pub(super) fn same_number(&self, left: usize, right: usize) -> bool {
+        // Mostly they differ, which is seen without a look at what is null.
+        let may_be = match self.places.keys {
+            Keys::Native => self.values.get(left) == self.values.get(right),
+            Keys::U8(_) | Keys::U16(_) => true,
+        };
+        may_be
+            && self
+                .get(left)
+                .is_some_and(|number| self.get(right) == Some(number))
     }
 
     /// The numbers of all rows as they lie there, if none is null and rows do not share them.

@@ -175,10 +175,8 @@ struct Keys<'a> {
     ranks: Vec<u32>,
     /// Rows whose key is null, if any is.
     nulls: Option<Vec<bool>>,
-    /// `{"key":` and `,"key":` of every rank, one after the other.
-    members: JsonText,
-    /// Where in `members` those two begin, and behind the last one its end.
-    starts: Vec<usize>,
+    /// What stands before a value, of every rank: `{"key":` of the first of an object, `,"key":` of the others.
+    members: Vec<[JsonText; 2]>,
 }
 
 /// A key that no row had yet.
@@ -230,22 +228,20 @@ impl<'a> Keys<'a> {
         for rank in &mut ranks {
             *rank = rank_of_number.get(*rank as usize).copied().unwrap_or(0);
         }
-        let (mut members, mut starts) = (JsonText::new(), Vec::with_capacity(2 * names.len() + 1));
-        for name in &names {
-            for before in ["{", ","] {
-                starts.push(members.len());
-                members.raw(before);
-                members.string(name);
-                members.raw(":");
-            }
-        }
-        starts.push(members.len());
+        let member = |name: &&str| {
+            ["{", ","].map(|before| {
+                let mut member = JsonText::new();
+                member.raw(before);
+                member.string(name);
+                member.raw(":");
+                member
+            })
+        };
         Keys {
+            members: names.iter().map(member).collect(),
             names,
             ranks,
             nulls,
-            members,
-            starts,
         }
     }
 
@@ -267,13 +263,13 @@ impl<'a> Keys<'a> {
         self.ranks.get(row) == self.ranks.get(row - 1) && is_null(row) == is_null(row - 1)
     }
 
-    /// What stands before the value of a key: `{"key":` of the first one of an object, `,"key":` of the others.
+    /// What stands before the value of a key.
     #[inline]
     fn member(&self, rank: u32, is_first: bool) -> &str {
-        let place = 2 * rank as usize + usize::from(!is_first);
-        let range = self.starts.get(place).zip(self.starts.get(place + 1));
-        range
-            .and_then(|(start, end)| self.members.as_str().get(*start..*end))
-            .unwrap_or_default()
+        let [first, further] = match self.members.get(rank as usize) {
+            Some(member) => member,
+            None => return "",
+        };
+        if is_first { first } else { further }.as_str()
     }
 }

@@ -135,11 +135,13 @@ impl<'a> Columns<'a> {
             return Ok((Places::NONE, None));
         };
         let array = array.as_ref();
+        // A mask of nothing is none: it would be asked for every value.
+        let mask = |nulls: Option<&'a NullBuffer>| nulls.filter(|it| it.null_count() > 0);
         let mut places = Places {
             keys: Keys::Native,
-            nulls: array.nulls(),
+            nulls: mask(array.nulls()),
             value_nulls: None,
-            outer: self.outer,
+            outer: mask(self.outer),
         };
         let values = match array.data_type() {
             DataType::Dictionary(..) => {
@@ -152,7 +154,7 @@ impl<'a> Columns<'a> {
                 } else {
                     return self.wrong_type(name, array.data_type());
                 };
-                places.value_nulls = values.nulls();
+                places.value_nulls = mask(values.nulls());
                 values.as_ref()
             }
             _ => array,

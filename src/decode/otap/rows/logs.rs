@@ -25,6 +25,7 @@ pub(super) fn rows(
     let root = columns_of(tables, ArrowPayloadType::Logs)?;
     if root.rows() > 0 {
         let mut logs = Logs::new(tables, &root)?;
+        rows.expect(root.rows());
         for row in 0..root.rows() {
             logs.contexts.advance(row, &mut rows)?;
             rows.push(&logs.record(row)?)?;

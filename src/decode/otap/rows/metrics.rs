@@ -16,12 +16,14 @@ use crate::decode::otap::tables::Tables;
 use crate::memory::Reservation;
 use crate::proto::arrow::ArrowPayloadType;
 use crate::rows::{MetricFields, MetricKind, MetricRows, Rows};
+use crate::signal::Table;
 
 pub(super) fn rows(tables: &Tables, reservation: Reservation) -> Result<Rows, DecodeError> {
     let mut rows = MetricRows::new(reservation);
     let root = columns_of(tables, ArrowPayloadType::UnivariateMetrics)?;
     if root.rows() > 0 {
         let mut metrics = Metrics::new(tables, &root)?;
+        metrics.announce(&mut rows);
         for row in 0..root.rows() {
             metrics.push(row, &mut rows)?;
         }
@@ -63,6 +65,14 @@ impl<'a> Metrics<'a> {
             exp_histograms: PointTable::new(tables, &index)?,
             summaries: PointTable::new(tables, &index)?,
         })
+    }
+
+    /// Says how many points come. Those of gauges and sums are in one table: mostly they are of sums.
+    fn announce(&self, rows: &mut MetricRows) {
+        rows.expect(Table::Sum, self.numbers.points());
+        rows.expect(Table::Histogram, self.histograms.points());
+        rows.expect(Table::ExpHistogram, self.exp_histograms.points());
+        rows.expect(Table::Summary, self.summaries.points());
     }
 
     /// Pushes the points of one metric.

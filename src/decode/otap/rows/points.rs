@@ -39,6 +39,7 @@ pub(super) trait PointColumns<'a>: Sized {
 /// The points of one kind, by metric.
 #[derive(Debug)]
 pub(super) struct PointTable<'a, Own> {
+    points: usize,
     groups: Groups,
     start_time: Numbers<'a, TimestampNanosecondType>,
     time: Numbers<'a, TimestampNanosecondType>,
@@ -60,6 +61,7 @@ impl<'a, Own: PointColumns<'a>> PointTable<'a, Own> {
             .map(|(of, attributes)| Exemplars::new(tables, of, attributes, &index))
             .transpose()?;
         Ok(PointTable {
+            points: columns.rows(),
             groups: Groups::new(&columns, parents, metrics)?,
             start_time: columns.times("start_time_unix_nano")?,
             time: columns.times("time_unix_nano")?,
@@ -68,6 +70,11 @@ impl<'a, Own: PointColumns<'a>> PointTable<'a, Own> {
             exemplars,
             own: Own::new(&columns)?,
         })
+    }
+
+    /// How many points there are.
+    pub(super) fn points(&self) -> usize {
+        self.points
     }
 
     /// Whether a metric has points of this kind.

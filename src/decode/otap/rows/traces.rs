@@ -22,6 +22,7 @@ pub(super) fn rows(tables: &Tables, reservation: Reservation) -> Result<Rows, De
     let root = columns_of(tables, ArrowPayloadType::Spans)?;
     if root.rows() > 0 {
         let mut spans = Spans::new(tables, &root)?;
+        rows.expect(root.rows());
         for row in 0..root.rows() {
             spans.contexts.advance(row, &mut rows)?;
             rows.push(&spans.span(row)?)?;

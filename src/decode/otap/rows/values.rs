@@ -155,10 +155,7 @@ impl<'a> Values<'a> {
                     && (place == place_before
                         || self.texts.at(place as usize) == self.texts.at(place_before as usize))
             }
-            Some(2) => {
-                let int = self.ints.get(row);
-                int.is_some() && int == self.ints.get(before)
-            }
+            Some(2) => self.ints.same_number(row, before),
             Some(3) => {
                 self.doubles.get(row).is_some()
                     && same_double(&self.doubles, (row, before), explicit)
