@@ -25,9 +25,10 @@ use crate::rows::JsonText;
 pub(super) struct Attributes<'a> {
     keys: Keys<'a>,
     values: Values<'a>,
+    /// The rows of each parent, sorted by key: of a repeated one the last is last.
     groups: Groups,
-    /// The attributes of the parent at hand, sorted: of a repeated key the last one is last.
-    entries: Vec<Entry>,
+    /// The parent at hand.
+    parent: usize,
     json: JsonText,
     /// Bytes written for all parents so far.
     written: usize,
@@ -64,10 +65,10 @@ impl<'a> Attributes<'a> {
         let parents = parents
             .quasi_delta(|row| keys.same_as_before(row) && values.same_as_before(row, explicit))?;
         Ok(Attributes {
-            groups: Groups::new(columns, parents, index)?,
+            groups: Groups::in_order(columns, parents, index, keys.order())?,
             keys,
             values,
-            entries: Vec::new(),
+            parent: usize::MAX,
             json: JsonText::new(),
             written: 0,
         })
@@ -75,25 +76,19 @@ impl<'a> Attributes<'a> {
 
     /// Turns to the attributes of a parent, by its row.
     pub(super) fn select(&mut self, parent: usize) {
-        let rows = self.groups.of(parent).iter();
-        let entries = rows.map(|row| Entry::new(self.keys.rank(*row), *row));
-        self.entries.clear();
-        self.entries.extend(entries);
-        // Mostly a handful, and often in order.
-        if !self.entries.is_sorted() {
-            self.entries.sort_unstable();
-        }
+        self.parent = parent;
     }
 
     /// The row of a key at the parent at hand, the last of a repeated one.
     fn row_of(&self, key: &str) -> Option<usize> {
-        if self.entries.is_empty() {
+        let rows = self.groups.of(self.parent);
+        if rows.is_empty() {
             return None;
         }
         let rank = self.keys.rank_of(key)?;
-        let end = self.entries.partition_point(|entry| entry.rank() <= rank);
-        let found = self.entries.get(end.checked_sub(1)?)?;
-        (found.rank() == rank).then_some(found.row())
+        let end = rows.partition_point(|row| self.keys.rank(*row) <= rank);
+        let found = *rows.get(end.checked_sub(1)?)?;
+        (self.keys.rank(found) == rank).then_some(found as usize)
     }
 
     /// Whether any parent has an attribute of this key.
@@ -129,14 +124,17 @@ impl<'a> Attributes<'a> {
     pub(super) fn write(&mut self) -> Result<&str, DecodeError> {
         let json = &mut self.json;
         json.clear();
-        let mut entries = self.entries.iter().peekable();
-        while let Some(entry) = entries.next() {
-            let rank = entry.rank();
-            if entries.peek().is_some_and(|next| next.rank() == rank) {
+        let mut rows = self.groups.of(self.parent).iter().peekable();
+        while let Some(row) = rows.next() {
+            let rank = self.keys.rank(*row);
+            if rows
+                .peek()
+                .is_some_and(|next| self.keys.rank(**next) == rank)
+            {
                 continue;
             }
             json.raw(self.keys.member(rank, json.is_empty()));
-            self.values.write(json, entry.row())?;
+            self.values.write(json, *row as usize)?;
             check_text(json.len())?;
         }
         if !json.is_empty() {
@@ -145,24 +143,6 @@ impl<'a> Attributes<'a> {
         self.written = self.written.saturating_add(json.len());
         check_texts(self.written)?;
         Ok(json.as_str())
-    }
-}
-
-/// An attribute of a parent: the rank of its key above, its row below, so that one comparison sorts by both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry(u64);
-
-impl Entry {
-    fn new(rank: u32, row: u32) -> Entry {
-        Entry(u64::from(rank) << 32 | u64::from(row))
-    }
-
-    fn rank(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    fn row(self) -> usize {
-        self.0 as u32 as usize
     }
 }
 
@@ -249,6 +229,32 @@ impl<'a> Keys<'a> {
     #[inline]
     fn rank(&self, row: u32) -> u32 {
         self.ranks.get(row as usize).copied().unwrap_or_default()
+    }
+
+    /// All rows, sorted by key, those of one key as they come: a counting sort, so that no parent's are sorted alone.
+    fn order(&self) -> Vec<u32> {
+        let mut next = vec![0u32; self.names.len() + 1];
+        for rank in &self.ranks {
+            // Counted one further on, so that the sums below are starts.
+            if let Some(count) = next.get_mut(*rank as usize + 1) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for start in &mut next {
+            sum += *start;
+            *start = sum;
+        }
+        let mut order = vec![0u32; self.ranks.len()];
+        for (row, rank) in (0u32..).zip(&self.ranks) {
+            if let Some(next) = next.get_mut(*rank as usize) {
+                if let Some(place) = order.get_mut(*next as usize) {
+                    *place = row;
+                }
+                *next += 1;
+            }
+        }
+        order
     }
 
     fn rank_of(&self, key: &str) -> Option<u32> {

@@ -80,7 +80,7 @@ impl Index {
     }
 }
 
-/// The rows of a table of children, by the row of their parent, else in their own order.
+/// The rows of a table of children, by the row of their parent, else in their own order or a given one.
 #[derive(Debug)]
 pub(super) struct Groups {
     /// Where in `rows` each parent's children begin, and the end of the last.
@@ -96,8 +96,22 @@ impl Groups {
     /// that id: to drop the child, or to guess, would lose data without a word.
     pub(super) fn new(
         columns: &Columns<'_>,
+        parents: Vec<u32>,
+        index: &Index,
+    ) -> Result<Groups, DecodeError> {
+        let rows = 0..u32::try_from(parents.len()).expect("a table has fewer than 2^30 rows");
+        Groups::in_order(columns, parents, index, rows)
+    }
+
+    /// Groups children, those of one parent in the order that `order` has all rows in.
+    ///
+    /// # Errors
+    /// As [`Groups::new`].
+    pub(super) fn in_order(
+        columns: &Columns<'_>,
         mut parents: Vec<u32>,
         index: &Index,
+        order: impl IntoIterator<Item = u32>,
     ) -> Result<Groups, DecodeError> {
         if parents.is_empty() {
             return Ok(Groups {
@@ -123,7 +137,8 @@ impl Groups {
         }
         let mut next = starts.clone();
         let mut rows = vec![0u32; parents.len()];
-        for (row, parent) in (0u32..).zip(parents) {
+        for row in order {
+            let parent = parents.get(row as usize).copied().unwrap_or(NOBODY);
             if let Some(next) = next.get_mut(parent as usize) {
                 if let Some(place) = rows.get_mut(*next as usize) {
                     *place = row;
