@@ -11,11 +11,12 @@
 //! The whole stop takes `shutdown_grace` at most. What is staged and not published by then waits on disk for the next
 //! start; rows that could not even be staged are lost, and the exit code says so.
 
+mod notify;
 mod pipeline;
 pub(crate) mod reload;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -30,13 +31,15 @@ use self::pipeline::Pipeline;
 use self::reload::{Reload, Secrets};
 use crate::config::{ClientAuth, Config, TlsConfig};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::disk::{Disk as _, RealDisk};
 use crate::journal::ScanError;
 use crate::lake::LakeError;
-use crate::receive::admin::{AdminService, Identity, JournalStatus};
+use crate::receive::admin::AdminService;
 use crate::receive::auth::Gate;
 use crate::receive::intake::{Intake, Keep};
 use crate::receive::keep::{JournalKeep, MemoryKeep};
 use crate::receive::listener::{self, ConnectionLimits, Secured, Served};
+use crate::receive::overview::{Identity, JournalStatus, Overview};
 use crate::receive::readiness::Readiness;
 use crate::receive::router;
 use crate::seal::ledger::unix_ms;
@@ -193,6 +196,8 @@ impl Daemon {
         let servers = [serve(grpc, grpc_served), serve(http, http_served)];
         server_file.write(data_dir.path())?;
         let reload = hangup.map(|hangup| reload.start(hangup, server_file, data_dir.path(), stop));
+        notify::ready(addresses);
+        notify::start_watchdog();
         Ok(Daemon {
             config,
             data_dir,
@@ -234,6 +239,7 @@ impl Daemon {
             self.signals,
             self.data_dir.path().to_owned(),
         ));
+        notify::stopping();
         self.readiness.stop();
         self.stop_listening.send_replace(true);
         // It would else write a file that is about to be removed. An error of its own is told already.
@@ -310,12 +316,16 @@ impl Parts<'_> {
             self.config.max_body_bytes,
         );
         let gate = Gate::new(self.reload.tokens(), self.config.cors_origins.clone());
-        let admin = self.admin(&gate, stops.requested);
+        let overview = Arc::new(self.overview(&gate));
+        let admin = AdminService {
+            overview: Arc::clone(&overview),
+            stop: stops.requested,
+        };
         let Addresses { grpc, http } = self.addresses;
         let hosts = &self.config.allowed_hosts;
         let (at_grpc, at_http) = (gate.at(grpc, hosts), gate.at(http, hosts));
         let grpc_router = router::grpc(&at_grpc, &intake, admin, http.port(), stops.begun)?;
-        let http_router = router::http(&at_http, &intake, self.readiness, grpc.port());
+        let http_router = router::http(&at_http, &intake, &overview, grpc.port());
         let served = |router, protocol| Served {
             router,
             protocol,
@@ -332,9 +342,9 @@ impl Parts<'_> {
         ])
     }
 
-    fn admin(&self, gate: &Gate, stop: Arc<Notify>) -> AdminService {
+    fn overview(&self, gate: &Gate) -> Overview {
         let (config, pipeline) = (self.config, self.pipeline);
-        AdminService {
+        Overview {
             identity: Identity {
                 writer: self.data_dir.writer().clone(),
                 started_unix_ms: unix_ms(),
@@ -346,16 +356,16 @@ impl Parts<'_> {
                 transport_security: transport_security(config),
                 catalog: config.lake.catalog.to_string(),
                 data_path: config.lake.data_path.display().to_string(),
+                connections_max: config.max_connections,
             },
             counters: Arc::clone(&self.counters),
             budget: pipeline.budget.clone(),
             queue: Arc::clone(&pipeline.queue),
             ledger: Arc::clone(&pipeline.ledger),
-            journal_status: journal_status(config, pipeline),
+            journal_status: journal_status(config, pipeline, self.data_dir.path()),
             readiness: Arc::clone(self.readiness),
             connections: Arc::clone(&self.connections.open),
             otap_streams: Arc::default(),
-            stop,
         }
     }
 }
@@ -396,14 +406,17 @@ fn keep(config: &Config, pipeline: &Pipeline) -> Arc<dyn Keep> {
 fn journal_status(
     config: &Config,
     pipeline: &Pipeline,
-) -> Arc<dyn Fn() -> JournalStatus + Send + Sync> {
+    data_dir: &Path,
+) -> Box<dyn Fn() -> JournalStatus + Send + Sync> {
+    let data_dir = data_dir.to_owned();
     let (durability, disk_bytes_max) = (config.durability, config.journal_max_bytes);
     let (journal, retries) = (Arc::clone(&pipeline.journal), Arc::clone(&pipeline.retries));
-    Arc::new(move || {
+    Box::new(move || {
         let stats = journal.stats();
         JournalStatus {
             durability,
             disk_bytes_max,
+            disk_free_bytes: RealDisk.free_bytes(&data_dir).ok(),
             journal_bytes: stats.bytes,
             journal_segments: stats.segments,
             requests: stats.requests,

@@ -19,7 +19,7 @@
 //! | seal | [`seal`] | the shared queue: buffer, cut, stage as Parquet, synced |
 //! | lake | [`lake`] | one DuckLake transaction a seal, with the seal's number inside it; merging and expiring between |
 //!
-//! [`signal`], [`memory`] and [`disk`] are the words, the budget and the file system all share; [`telemetry`] counts and logs; [`config`] turns
+//! [`signal`], [`memory`], [`disk`] and [`latency`] are the words, the budget, the file system and the histograms all share; [`telemetry`] counts and logs; [`config`] turns
 //! flags, environment and file into one validated `Config`; [`daemon`] starts and stops everything in order; [`cli`] is
 //! what people type. [`otap_producer`] is the other end of OTAP, for `otlake send` and the tests.
 //!
@@ -35,6 +35,7 @@ pub mod decode;
 pub mod disk;
 pub mod journal;
 pub mod lake;
+pub mod latency;
 pub mod memory;
 pub mod otap_producer;
 pub mod proto;

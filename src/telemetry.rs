@@ -3,16 +3,21 @@
 //! Nothing is dropped silently: every refusal is counted by signal, protocol and reason, and logged. The log is limited
 //! per reason, and never holds a payload or a token.
 
+mod clients;
+
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing_subscriber::EnvFilter;
 
+pub use self::clients::{CLIENTS_MAX, ClientSeen};
+use self::clients::{Clients, Key};
 use crate::config::{LogConfig, LogFormat};
+use crate::latency::{Latencies, Latency};
 use crate::rows::{RecordError, Rejections};
 use crate::signal::{Protocol, Signal};
 
@@ -161,9 +166,40 @@ pub struct Accepted {
     pub repeated: u64,
 }
 
+/// Rows of one service in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRows {
+    /// The resource's `service.name`; empty when it has none.
+    pub name: Box<str>,
+    /// How many.
+    pub rows: u64,
+}
+
+/// A request that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    /// What it carried.
+    pub signal: Signal,
+    /// How it came.
+    pub protocol: Protocol,
+    /// Rows that were accepted.
+    pub rows: u64,
+    /// Whose they are.
+    pub services: &'a [ServiceRows],
+    /// Its body after decompression.
+    pub bytes: usize,
+    /// The records of it that were refused alone.
+    pub rejections: &'a Rejections,
+    /// Who sent it.
+    pub client: &'a Client,
+    /// From its whole body to its answer.
+    pub took: Duration,
+}
+
 #[derive(Debug, Default)]
 struct AcceptedCounters {
-    requests: AtomicU64,
+    /// Its count is that of the requests.
+    answers: Latency,
     rows: AtomicU64,
     bytes: AtomicU64,
     repeated: AtomicU64,
@@ -195,29 +231,34 @@ pub struct Counters {
     refused: Mutex<BTreeMap<RefusalKey, RefusalEntry>>,
     /// By name; those that were taken away among them.
     tokens: Mutex<BTreeMap<String, Arc<TokenUse>>>,
+    clients: Clients,
 }
 
 impl Counters {
     /// Counts an accepted request and the records of it that were refused alone.
-    pub fn accept(
-        &self,
-        signal: Signal,
-        protocol: Protocol,
-        rows: u64,
-        bytes: usize,
-        rejections: &Rejections,
-        client: &Client,
-    ) {
+    pub fn accept(&self, taken: &Taken<'_>) {
+        let (signal, protocol, client) = (taken.signal, taken.protocol, taken.client);
         let counters = &self.accepted[signal as usize][protocol as usize];
-        counters.requests.fetch_add(1, Ordering::Relaxed);
-        counters.rows.fetch_add(rows, Ordering::Relaxed);
-        counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let bytes = taken.bytes as u64;
+        counters.answers.observe(taken.took);
+        counters.rows.fetch_add(taken.rows, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(token) = &client.token {
             token.requests.fetch_add(1, Ordering::Relaxed);
-            token.rows.fetch_add(rows, Ordering::Relaxed);
-            token.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            token.rows.fetch_add(taken.rows, Ordering::Relaxed);
+            token.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        for (error, count) in rejections.by_reason() {
+        let now = unix_ms();
+        for service in taken.services {
+            let key = Key {
+                service: &service.name,
+                user_agent: &client.user_agent,
+                signal,
+                protocol,
+            };
+            self.clients.note(key, service.rows, now);
+        }
+        for (error, count) in taken.rejections.by_reason() {
             let refused = Refused {
                 requests: 0,
                 rows: count,
@@ -225,6 +266,20 @@ impl Counters {
             let key = (Some(signal), protocol, Reason::Record(error));
             self.refuse(key, refused, &error.to_string(), client);
         }
+    }
+
+    /// Who has sent something that was accepted, the last one first; at most [`CLIENTS_MAX`].
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientSeen> {
+        self.clients.seen()
+    }
+
+    /// How long accepted requests of a signal over a protocol took to be answered.
+    #[must_use]
+    pub fn answers(&self, signal: Signal, protocol: Protocol) -> Latencies {
+        self.accepted[signal as usize][protocol as usize]
+            .answers
+            .so_far()
     }
 
     /// Counts a retry of a remembered request, which is answered as success and not stored again.
@@ -297,7 +352,7 @@ impl Counters {
     pub fn accepted(&self, signal: Signal, protocol: Protocol) -> Accepted {
         let counters = &self.accepted[signal as usize][protocol as usize];
         let mut accepted = Accepted {
-            requests: counters.requests.load(Ordering::Relaxed),
+            requests: counters.answers.count(),
             rows: counters.rows.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
             repeated: counters.repeated.load(Ordering::Relaxed),
@@ -321,6 +376,14 @@ impl Counters {
             .map(|(key, entry)| (*key, entry.count))
             .collect()
     }
+}
+
+/// The wall clock, Unix milliseconds.
+fn unix_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 /// Starts logging to stderr: lines for people, coloured on a terminal, or one JSON object a line.
@@ -354,7 +417,16 @@ mod tests {
             token: None,
         };
         let (signal, protocol) = (Signal::Traces, Protocol::Http);
-        counters.accept(signal, protocol, 3, 40, &Rejections::default(), &client);
+        counters.accept(&Taken {
+            signal,
+            protocol,
+            rows: 3,
+            services: &[],
+            bytes: 40,
+            rejections: &Rejections::default(),
+            client: &client,
+            took: Duration::from_millis(3),
+        });
         counters.repeat(signal, protocol);
         counters.repeat(signal, protocol);
         let accepted = Accepted {
@@ -365,6 +437,7 @@ mod tests {
             ..Accepted::default()
         };
         assert_eq!(counters.accepted(signal, protocol), accepted);
+        assert_eq!(counters.answers(signal, protocol).sum_ns, 3_000_000);
         assert_eq!(counters.accepted(signal, Protocol::Grpc).repeated, 0);
         assert_eq!(counters.accepted(Signal::Logs, protocol).repeated, 0);
     }

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 /// Words of the crate that every station may use.
-const COMMON: [&str; 3] = ["signal", "memory", "disk"];
+const COMMON: [&str; 4] = ["signal", "memory", "disk", "latency"];
 
 /// What each station may use beside [`COMMON`] and itself. Modules that are not listed compose the stations.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("signal", &[]),
     ("memory", &[]),
     ("disk", &[]),
+    ("latency", &[]),
     ("rows", &[]),
     // OTAP's batches come as messages; OTLP's are read from their bytes.
     ("decode", &["rows", "proto"]),

@@ -34,6 +34,9 @@ pub enum Command {
     /// Show what the running server has received, refused, buffered and committed
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
+    /// Say in one line and the exit code whether the server is fit to be sent to, as for a container's health check
+    #[command(after_help = help::HEALTHCHECK)]
+    Healthcheck(HealthcheckArgs),
     /// List the most recent seals (the units of commit), newest first; without a server, those in the lake
     #[command(after_help = help::SEALS)]
     Seals(SealsArgs),
@@ -202,6 +205,23 @@ pub struct StatusArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+// `otlake healthcheck`
+#[derive(Clone, Debug, Args)]
+#[allow(missing_docs, reason = "described by the command's variant")]
+pub struct HealthcheckArgs {
+    /// How long the answer may take, 1ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = timeout)]
+    pub timeout: Duration,
+
+    /// Ask only whether the server answers: a lake that is down delays rows, and a restart does not bring it back
+    #[arg(long)]
+    pub live: bool,
 
     /// The server.
     #[command(flatten)]
@@ -497,6 +517,14 @@ EXAMPLES
 
 EXIT CODES
   0 done   1 failed, such as when no server runs   2 wrong usage";
+
+    pub(super) const HEALTHCHECK: &str = "\
+EXAMPLES
+  otlake healthcheck
+  otlake healthcheck --live --timeout 2s --endpoint http://127.0.0.1:4317
+
+EXIT CODES
+  0 healthy   1 degraded, or no answer in time   2 wrong usage";
 
     pub(super) const SEALS: &str = "\
 EXAMPLES

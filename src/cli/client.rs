@@ -159,20 +159,7 @@ impl Client {
     ) -> anyhow::Result<Client> {
         let token = token.filter(|token| !token.expose().is_empty()); // OTLAKE_TOKEN= is none.
         let bearer = bearer(token)?;
-        let endpoint = Endpoint::from_shared(target.url.clone())
-            .map_err(|error| UsageError(format!("--endpoint {}: {error}", target.url)))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout)
-            .user_agent(concat!("otlake/", env!("CARGO_PKG_VERSION")))?;
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        let known = target.known();
-        let config = tls::config(&target.url, &target.tls, known.as_ref(), Above::Http2)?;
-        let connector = tls::connector(http, &config);
-        let channel = endpoint
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| unreachable_server(target, &error))?;
+        let channel = channel(target, timeout).await?;
         Ok(Client {
             admin: AdminClient::with_interceptor(channel, bearer),
             url: target.url.clone(),
@@ -182,39 +169,62 @@ impl Client {
 
     /// What a failed call means to the user, in one line.
     pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
-        let url = &self.url;
-        match status.code() {
-            Code::Unauthenticated if self.has_token => {
-                anyhow!("the server at {url} refuses the token: check --token or OTLAKE_TOKEN")
-            }
-            Code::Unauthenticated => {
-                anyhow!("the server at {url} wants a token: --token or OTLAKE_TOKEN")
-            }
-            Code::Unimplemented => anyhow!(
-                "what listens at {url} is not otlake's gRPC port: check --endpoint and --data-dir"
-            ),
-            // The client's own time limit is Cancelled, the server's DeadlineExceeded.
-            Code::Cancelled if status.message() == TimeoutExpired(()).to_string() => {
-                anyhow!("no answer in time from {url}")
-            }
-            Code::DeadlineExceeded => {
-                anyhow!("no answer in time from {url}: {}", status.message())
-            }
-            // The server says nothing of the sort: the connection broke.
-            _ if status.source().is_some() => {
-                if let Some(why) = tls::explain(status) {
-                    return anyhow!("cannot speak with {url}: {why}");
-                }
-                let cause = innermost(status);
-                // The server's word that it wants a certificate can come too late to be told.
-                let more = match url.starts_with("https:") {
-                    true => ", and does it ask for a client certificate (--cert and --key)",
-                    false => "",
-                };
-                anyhow!("the connection to {url} failed ({cause}): is it otlake's gRPC port{more}?")
-            }
-            _ => anyhow!("the server at {url} says: {}", status.message()),
+        explain(status, &self.url, self.has_token)
+    }
+}
+
+/// Connects to a server, for calls of any service. `timeout` is how long an answer may take.
+///
+/// # Errors
+/// One line that says where it tried and what to check.
+pub(super) async fn channel(target: &Target, timeout: Duration) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(target.url.clone())
+        .map_err(|error| UsageError(format!("--endpoint {}: {error}", target.url)))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        .user_agent(concat!("otlake/", env!("CARGO_PKG_VERSION")))?;
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    let known = target.known();
+    let config = tls::config(&target.url, &target.tls, known.as_ref(), Above::Http2)?;
+    let connector = tls::connector(http, &config);
+    let connected = endpoint.connect_with_connector(connector).await;
+    connected.map_err(|error| unreachable_server(target, &error))
+}
+
+/// What a failed call means to the user, in one line.
+pub(super) fn explain(status: &Status, url: &str, has_token: bool) -> anyhow::Error {
+    match status.code() {
+        Code::Unauthenticated if has_token => {
+            anyhow!("the server at {url} refuses the token: check --token or OTLAKE_TOKEN")
         }
+        Code::Unauthenticated => {
+            anyhow!("the server at {url} wants a token: --token or OTLAKE_TOKEN")
+        }
+        Code::Unimplemented => anyhow!(
+            "what listens at {url} is not otlake's gRPC port: check --endpoint and --data-dir"
+        ),
+        // The client's own time limit is Cancelled, the server's DeadlineExceeded.
+        Code::Cancelled if status.message() == TimeoutExpired(()).to_string() => {
+            anyhow!("no answer in time from {url}")
+        }
+        Code::DeadlineExceeded => {
+            anyhow!("no answer in time from {url}: {}", status.message())
+        }
+        // The server says nothing of the sort: the connection broke.
+        _ if status.source().is_some() => {
+            if let Some(why) = tls::explain(status) {
+                return anyhow!("cannot speak with {url}: {why}");
+            }
+            let cause = innermost(status);
+            // The server's word that it wants a certificate can come too late to be told.
+            let more = match url.starts_with("https:") {
+                true => ", and does it ask for a client certificate (--cert and --key)",
+                false => "",
+            };
+            anyhow!("the connection to {url} failed ({cause}): is it otlake's gRPC port{more}?")
+        }
+        _ => anyhow!("the server at {url} says: {}", status.message()),
     }
 }
 

@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod failure;
 mod flush;
+mod healthcheck;
 mod journal;
 mod query;
 mod seals;
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
         Command::Query(args) => block_on(query::run(args)),
         Command::Flush(args) => block_on(flush::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         Command::Seals(args) => block_on(seals::run(args)),
         Command::Journal(command) => journal::run(command),
         Command::Stop(args) => block_on(stop::run(args)),

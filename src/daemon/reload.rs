@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::notify;
 use crate::config::tokens::{NamedToken, TokenFileError};
 use crate::config::{Auth, Config, TlsConfig, Tokens};
 use crate::receive::tls::{Loaded, Tls, TlsError};
@@ -95,8 +96,8 @@ impl Reload {
         self.tokens.as_ref().map(|(_, tokens)| Arc::clone(tokens))
     }
 
-    /// Takes SIGHUP from now on, if there are files to look after. Without any it stays what it is for every program: the
-    /// end, when its terminal closes.
+    /// Takes SIGHUP from now on, if there are files to look after, or it comes from a service manager. Else it stays what it
+    /// is for every program: the end, when its terminal closes.
     ///
     /// # Errors
     /// What the system says when it cannot be waited for.
@@ -106,7 +107,7 @@ impl Reload {
             .tokens
             .as_ref()
             .is_some_and(|(files, _)| has_files(files));
-        if self.tls.is_none() && !has_tokens {
+        if self.tls.is_none() && !has_tokens && !notify::is_supervised() {
             return Ok(None);
         }
         signal(SignalKind::hangup()).map(Some)
@@ -145,7 +146,13 @@ impl Watcher {
             };
             // Files can be slow. The watcher comes back from there, unless looking at them failed inside otlake.
             let looked = tokio::task::spawn_blocking(move || {
+                if is_asked {
+                    notify::reloading();
+                }
                 self.look(is_asked);
+                if is_asked {
+                    notify::reloaded();
+                }
                 self
             });
             self = match looked.await {

@@ -16,6 +16,7 @@ use super::scan::Scan;
 use super::store::Store;
 use super::writer::Writer;
 use crate::disk::Disk;
+use crate::latency::{Latencies, Latency};
 use crate::rows::Rows;
 use crate::signal::{Durability, SealId};
 
@@ -69,8 +70,8 @@ pub struct Append {
 pub struct JournalStats {
     /// Requests journaled.
     pub requests: u64,
-    /// Syncs that they shared, with those of cuts.
-    pub syncs: u64,
+    /// Syncs that they shared, with those of cuts, and how long each took.
+    pub syncs: Latencies,
     /// Segments there are.
     pub segments: u64,
     /// Their length, bytes.
@@ -92,7 +93,7 @@ pub(super) struct Shared {
     /// Told when the thread has done what it took.
     pub(super) done: Condvar,
     pub(super) requests: AtomicU64,
-    pub(super) syncs: AtomicU64,
+    pub(super) syncs: Latency,
     pub(super) segments: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) spare_bytes: AtomicU64,
@@ -149,7 +150,7 @@ impl Journal {
             changed: Condvar::new(),
             done: Condvar::new(),
             requests: AtomicU64::new(0),
-            syncs: AtomicU64::new(0),
+            syncs: Latency::default(),
             segments: AtomicU64::new(store.segments()),
             bytes: AtomicU64::new(store.bytes()),
             spare_bytes: AtomicU64::new(0),
@@ -274,7 +275,7 @@ impl Journal {
         let shared = &self.shared;
         JournalStats {
             requests: shared.requests.load(Ordering::Relaxed),
-            syncs: shared.syncs.load(Ordering::Relaxed),
+            syncs: shared.syncs.so_far(),
             segments: shared.segments.load(Ordering::Relaxed),
             bytes: shared.bytes.load(Ordering::Relaxed),
         }

@@ -397,8 +397,10 @@ impl Writer {
     }
 
     fn sync(&mut self) -> Result<(), JournalError> {
-        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-        self.store.sync().map_err(|error| self.failed(error))?;
+        let began = Instant::now();
+        let synced = self.store.sync();
+        self.shared.syncs.observe(began.elapsed());
+        synced.map_err(|error| self.failed(error))?;
         self.synced = Some(Instant::now());
         Ok(())
     }

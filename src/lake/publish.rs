@@ -15,7 +15,7 @@ use super::folder::{CatalogFile, check_data_folder, make_folders, mark_data_fold
 use super::maintain::Maintenance;
 use super::place::{destination, last_placed, place};
 use super::sql::{identifier, literal};
-use super::tables::{SEALS, live_files_sql, prepare, rows_column};
+use super::tables::{METADATA, SEALS, live_files_sql, prepare, rows_column};
 use crate::disk::{Disk as _, RealDisk};
 use crate::seal::ledger::{LakeFiles, unix_ms};
 use crate::seal::staged::{StagedFile, StagedSeal};
@@ -141,6 +141,16 @@ impl Lake {
             }
         }
         Ok(counted)
+    }
+
+    /// Counts the snapshots that are kept.
+    ///
+    /// # Errors
+    /// As [`Lake::live_files`].
+    pub fn snapshots(&self) -> Result<u64, LakeError> {
+        let sql = format!("SELECT count(*)::UBIGINT FROM {METADATA}.ducklake_snapshot");
+        let counted = self.connection()?.query_row(&sql, [], |row| row.get(0));
+        counted.map_err(LakeError::duckdb("count the lake's snapshots"))
     }
 
     pub(super) fn connection(&self) -> Result<&Connection, LakeError> {

@@ -33,6 +33,7 @@ pub struct Publisher {
     queue: PublishQueue,
     ledger: Arc<Ledger>,
     files: [LakeFiles; Table::ALL.len()],
+    snapshots: u64,
     /// Maintenance does not run before.
     rest_until: Instant,
     /// The last publish or maintenance step may have left work to do.
@@ -68,6 +69,7 @@ impl Publisher {
             queue,
             ledger,
             files: Default::default(),
+            snapshots: 0,
             rest_until: Instant::now(),
             look_for_work: true,
             published: None,
@@ -153,6 +155,8 @@ impl Publisher {
             counted.bytes += file.bytes;
         }
         self.ledger.counted_files(self.files);
+        self.snapshots += 1;
+        self.ledger.counted_snapshots(self.snapshots);
         // Last: whoever waits for the commit then finds the files counted.
         let publish_ms = took.as_secs_f64() * 1e3;
         self.ledger.committed(seal, publish_ms);
@@ -186,6 +190,9 @@ impl Publisher {
             }
             Ok(step) => {
                 tracing::debug!(?step, "maintained the lake");
+                if let MaintainStep::Merged { files_read, .. } = step {
+                    self.ledger.merged(files_read);
+                }
                 self.look_for_work = true;
                 self.worked = true;
             }
@@ -197,10 +204,12 @@ impl Publisher {
     }
 
     fn count_files(&mut self) {
-        match self.lake.live_files() {
-            Ok(files) => {
-                self.files = files;
+        let counted = self.lake.live_files();
+        match counted.and_then(|files| Ok((files, self.lake.snapshots()?))) {
+            Ok((files, snapshots)) => {
+                (self.files, self.snapshots) = (files, snapshots);
                 self.ledger.counted_files(files);
+                self.ledger.counted_snapshots(snapshots);
             }
             // Only a figure for `otlake status`: the next count makes it good.
             Err(error) => tracing::debug!(%error, "cannot count the lake's files"),

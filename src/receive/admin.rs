@@ -1,86 +1,30 @@
 //! The admin service: what `otlake flush`, `status`, `seals` and `stop` speak (proto/admin.proto).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use super::readiness::Readiness;
-use crate::memory::Budget;
+use super::overview::Overview;
 use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
     FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
     SignalStatus, StatusRequest, StatusResponse, StopRequest, StopResponse, TableFiles,
     TokenStatus,
 };
-use crate::seal::ledger::{Ledger, RECENT_SEALS_MAX, SealRecord, Snapshot};
-use crate::seal::queue::SealQueue;
-use crate::signal::{Durability, Protocol, Signal, Table, WriterId};
-use crate::telemetry::{Counters, TokenUse};
+use crate::seal::ledger::{RECENT_SEALS_MAX, SealRecord, Snapshot};
+use crate::signal::{Protocol, Signal, Table};
+use crate::telemetry::TokenUse;
 
 const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SEALS_DEFAULT: usize = 20;
 
-/// What does not change while the server runs.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// Names the data folder.
-    pub writer: WriterId,
-    /// When the server started, Unix milliseconds.
-    pub started_unix_ms: i64,
-    /// Protocol and address of each listener.
-    pub listeners: Vec<(Protocol, String)>,
-    /// Whether a token is asked for.
-    pub token_required: bool,
-    /// What protects connections: nothing, `tls` or `mtls`.
-    pub transport_security: &'static str,
-    /// The lake's catalog, as configured.
-    pub catalog: String,
-    /// The lake's data folder.
-    pub data_path: String,
-}
-
-/// What the journal holds and has done, as of one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JournalStatus {
-    /// When requests are answered.
-    pub durability: Durability,
-    /// The journal's files, bytes.
-    pub journal_bytes: u64,
-    /// How many files those are.
-    pub journal_segments: u64,
-    /// Disk space for the journal and the staged files together, bytes.
-    pub disk_bytes_max: u64,
-    /// Requests journaled since the start.
-    pub requests: u64,
-    /// Syncs that those requests shared.
-    pub syncs: u64,
-    /// Requests remembered now because their answer may not have reached the client.
-    pub remembered: u64,
-}
-
-/// The admin service's view of the running server.
+/// The admin service.
 pub struct AdminService {
-    /// What does not change.
-    pub identity: Identity,
-    /// The receiver's counters.
-    pub counters: Arc<Counters>,
-    /// The memory budget.
-    pub budget: Budget,
-    /// The open buffer.
-    pub queue: Arc<SealQueue>,
-    /// The seals.
-    pub ledger: Arc<Ledger>,
-    /// Asks the journal.
-    pub journal_status: Arc<dyn Fn() -> JournalStatus + Send + Sync>,
-    /// The probes' answer.
-    pub readiness: Arc<Readiness>,
-    /// Open connections.
-    pub connections: Arc<AtomicUsize>,
-    /// Open OTAP streams.
-    pub otap_streams: Arc<AtomicUsize>,
+    /// The running server.
+    pub overview: Arc<Overview>,
     /// Told when somebody asks for the stop.
     pub stop: Arc<Notify>,
 }
@@ -95,15 +39,15 @@ impl Admin for AdminService {
             0 => FLUSH_TIMEOUT_DEFAULT,
             ms => Duration::from_millis(ms.into()),
         };
-        let mut committed = self.ledger.watch_committed();
-        let before = self.ledger.waiting_rows();
-        let (through, buffered) = self.queue.cut_now();
+        let mut committed = self.overview.ledger.watch_committed();
+        let before = self.overview.ledger.waiting_rows();
+        let (through, buffered) = self.overview.queue.cut_now();
         let arrival = committed.wait_for(|id| *id >= through);
         match tokio::time::timeout(timeout, arrival).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(Status::unavailable("the server is stopping")),
             Err(_) => {
-                let why = self.readiness.trouble().unwrap_or_default();
+                let why = self.overview.readiness.trouble().unwrap_or_default();
                 return Err(Status::deadline_exceeded(format!(
                     "not everything is in the lake after {timeout:?}; nothing is lost and it is tried further. {why}"
                 )));
@@ -117,7 +61,7 @@ impl Admin for AdminService {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(self.status_now()))
+        Ok(Response::new(self.overview.status()))
     }
 
     async fn seals(
@@ -130,7 +74,13 @@ impl Admin for AdminService {
                 .unwrap_or(usize::MAX)
                 .min(RECENT_SEALS_MAX),
         };
-        let seals = self.ledger.recent(limit).iter().map(seal).collect();
+        let seals = self
+            .overview
+            .ledger
+            .recent(limit)
+            .iter()
+            .map(seal)
+            .collect();
         Ok(Response::new(SealsResponse { seals }))
     }
 
@@ -142,8 +92,8 @@ impl Admin for AdminService {
     }
 }
 
-impl AdminService {
-    fn status_now(&self) -> StatusResponse {
+impl Overview {
+    fn status(&self) -> StatusResponse {
         let seals = self.ledger.snapshot();
         let (_, oldest) = self.queue.buffered();
         let journal = (self.journal_status)();
@@ -188,7 +138,7 @@ impl AdminService {
             journal_segments: journal.journal_segments,
             disk_bytes_max: journal.disk_bytes_max,
             journal_requests: journal.requests,
-            journal_syncs: journal.syncs,
+            journal_syncs: journal.syncs.count(),
             remembered_requests: journal.remembered,
             otap_streams: u32::try_from(self.otap_streams.load(Ordering::Relaxed))
                 .unwrap_or(u32::MAX),

@@ -14,12 +14,13 @@ use tokio::sync::Semaphore;
 
 use super::refusal::Refusal;
 use super::retries::{Committer, Delivery, Entered, Failure, Retries};
+use super::services::services;
 use crate::decode::{self, DecodeError, Encoding};
 use crate::journal::Digest;
 use crate::memory::{Budget, Reservation};
 use crate::rows::{Rejections, Rows};
 use crate::signal::{Protocol, Signal};
-use crate::telemetry::{Client, Counters, Reason};
+use crate::telemetry::{Client, Counters, Reason, ServiceRows, Taken};
 
 /// Bodies up to this size are decoded where they arrive, within about a millisecond; larger ones would hold up the other
 /// connections of the thread, but handing one over wakes another thread and then this one again.
@@ -81,6 +82,7 @@ pub struct Receipt {
 struct OpenReceipt {
     tally: Tally,
     rows: u64,
+    services: Vec<ServiceRows>,
     rejections: Rejections,
     committer: Committer<Refusal>,
 }
@@ -103,7 +105,7 @@ impl Receipt {
             return;
         };
         match &outcome {
-            Ok(()) => open.tally.accept(open.rows, &open.rejections),
+            Ok(()) => open.tally.accept(&open),
             Err(refusal) => open.tally.refuse(refusal),
         }
         open.committer.finish(outcome);
@@ -123,13 +125,22 @@ struct Tally {
     protocol: Protocol,
     bytes: usize,
     client: Client,
+    /// When all of it was here.
+    arrived: Instant,
 }
 
 impl Tally {
-    fn accept(&self, rows: u64, rejections: &Rejections) {
-        let (signal, protocol) = (self.signal, self.protocol);
-        self.counters
-            .accept(signal, protocol, rows, self.bytes, rejections, &self.client);
+    fn accept(&self, receipt: &OpenReceipt) {
+        self.counters.accept(&Taken {
+            signal: self.signal,
+            protocol: self.protocol,
+            rows: receipt.rows,
+            services: &receipt.services,
+            bytes: self.bytes,
+            rejections: &receipt.rejections,
+            client: &self.client,
+            took: self.arrived.elapsed(),
+        });
     }
 
     fn repeat(&self) {
@@ -215,6 +226,7 @@ impl Intake {
             protocol,
             bytes: body.len(),
             client,
+            arrived: Instant::now(),
         };
         let decoded = self.decode(signal, encoding, body).await;
         let decoded = decoded
@@ -242,6 +254,7 @@ impl Intake {
             protocol: Protocol::Otap,
             bytes,
             client,
+            arrived: Instant::now(),
         };
         let digest = self.retries.digest_rows(signal, &rows);
         self.take_in(Decoded { rows, digest }, tally).await
@@ -327,6 +340,7 @@ impl Intake {
             open: Some(OpenReceipt {
                 tally,
                 rows: rows.rows(),
+                services: services(&rows),
                 rejections: rows.rejections.clone(),
                 committer,
             }),

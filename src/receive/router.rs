@@ -21,7 +21,9 @@ use super::body::LingeringBody;
 use super::grpc::{self, client};
 use super::http;
 use super::intake::Intake;
+use super::metrics;
 use super::otap;
+use super::overview::Overview;
 use super::readiness::Readiness;
 use super::refusal::Refusal;
 use super::status;
@@ -81,8 +83,8 @@ pub fn grpc(
     http_port: u16,
     stop: watch::Receiver<bool>,
 ) -> Result<Router, ReflectionError> {
-    let readiness = Arc::clone(&admin.readiness);
-    let streams = Arc::clone(&admin.otap_streams);
+    let readiness = Arc::clone(&admin.overview.readiness);
+    let streams = Arc::clone(&admin.overview.otap_streams);
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(reporter, readiness));
     let reflection = || {
@@ -105,21 +107,16 @@ pub fn grpc(
     Ok(known_by_host(behind(router, &door), door))
 }
 
-/// The HTTP listener: OTLP/HTTP and the probes.
-pub fn http(
-    gate: &Gate,
-    intake: &Arc<Intake>,
-    readiness: &Arc<Readiness>,
-    grpc_port: u16,
-) -> Router {
-    let router = http::routes(intake);
+/// The HTTP listener: OTLP/HTTP, the metrics and the probes.
+pub fn http(gate: &Gate, intake: &Arc<Intake>, overview: &Arc<Overview>, grpc_port: u16) -> Router {
+    let router = http::routes(intake).merge(metrics::routes(overview));
     let door = Door {
         gate: gate.clone(),
         intake: Arc::clone(intake),
         protocol: Protocol::Http,
         other_port: grpc_port,
     };
-    let router = http::probes(readiness).merge(behind(router, &door));
+    let router = http::probes(&overview.readiness).merge(behind(router, &door));
     known_by_host(router, door)
 }
 
@@ -208,10 +205,10 @@ async fn check_token(State(door): State<Door>, mut request: Request<Body>, next:
     }
     // Streams of record batches refuse by themselves: their token may still come. If it is here, it has its name.
     let is_stream = is_grpc && otap::signal_of(path).is_some();
-    let role = if is_grpc {
-        role(path)
-    } else {
-        Some(Role::Ingest)
+    let role = match door.protocol {
+        Protocol::Grpc | Protocol::Otap => role(path),
+        Protocol::Http if path == metrics::PATH => Some(Role::Query),
+        Protocol::Http => Some(Role::Ingest),
     };
     let checked = match door.gate.pass(request.headers()) {
         Ok(None) => Ok(()),

@@ -12,11 +12,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
 use super::staged::StagedSeal;
+use crate::latency::{Latencies, Latency};
 use crate::signal::{CutCause, SealId, Table};
 
 /// How many finished seals are remembered for `otlake seals`.
@@ -127,10 +128,43 @@ pub struct Snapshot {
     pub degraded: String,
     /// Live files by table.
     pub files: [LakeFiles; Table::ALL.len()],
+    /// Attempts to seal or stage that failed, since the start.
+    pub stage_failures: u64,
+    /// Attempts to publish that failed, since the start.
+    pub publish_failures: u64,
+    /// Snapshots in the lake, as of the last count.
+    pub lake_snapshots: u64,
     /// Completed maintenance runs.
     pub maintenance_runs: u64,
+    /// When the last of them ended, Unix milliseconds; 0 before the first.
+    pub maintenance_last_unix_ms: i64,
+    /// Steps of maintenance that failed, since the start.
+    pub maintenance_failures: u64,
+    /// Files that merges have replaced, since the start.
+    pub merged_files: u64,
     /// Why the last step of maintenance failed; empty when it did not.
     pub maintenance_error: LastError,
+}
+
+/// How long the seals of this run took, those that were found at its start from there on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SealLatencies {
+    /// From the oldest row's receipt to the cut.
+    pub fill: Latencies,
+    /// Writing a seal to Parquet.
+    pub stage: Latencies,
+    /// The publish that succeeded.
+    pub publish: Latencies,
+    /// From the oldest row's receipt to the commit.
+    pub total: Latencies,
+}
+
+#[derive(Default)]
+struct Durations {
+    fill: Latency,
+    stage: Latency,
+    publish: Latency,
+    total: Latency,
 }
 
 #[derive(Default)]
@@ -146,6 +180,8 @@ pub struct Ledger {
     inner: Mutex<Inner>,
     committed: watch::Sender<SealId>,
     started: Instant,
+    /// Their counts are those of cut, staged and committed seals.
+    took: Durations,
 }
 
 impl Default for Ledger {
@@ -162,6 +198,7 @@ impl Ledger {
             inner: Mutex::new(Inner::default()),
             committed: watch::Sender::new(SealId(0)),
             started: Instant::now(),
+            took: Durations::default(),
         }
     }
 
@@ -180,6 +217,9 @@ impl Ledger {
         opened_unix_ms: i64,
         sealed_unix_ms: i64,
     ) {
+        self.took
+            .fill
+            .observe(between(opened_unix_ms, sealed_unix_ms));
         let mut inner = self.lock();
         inner.snapshot.staging_seals += 1;
         // The one sealer stages one seal at a time.
@@ -204,6 +244,7 @@ impl Ledger {
     pub fn seal_failed(&self, error: &str) {
         let error = &one_line(error);
         let mut inner = self.lock();
+        inner.snapshot.stage_failures += 1;
         inner.note(error);
         inner.stage_trouble = format!("rows cannot be sealed: {error}");
         inner.judge();
@@ -213,6 +254,7 @@ impl Ledger {
     pub fn stage_failed(&self, id: SealId, error: &str) {
         let error = &one_line(error);
         let mut inner = self.lock();
+        inner.snapshot.stage_failures += 1;
         inner.fail(id, error);
         inner.stage_trouble = format!("rows cannot be staged: {error}");
         inner.judge();
@@ -248,6 +290,7 @@ impl Ledger {
             Some(known) => {
                 record.error = std::mem::take(&mut known.error);
                 *known = record;
+                self.took.stage.observe(milliseconds(seal.stage_ms));
                 inner.snapshot.staging_seals = inner.snapshot.staging_seals.saturating_sub(1);
                 inner.snapshot.staging = Default::default();
             }
@@ -260,6 +303,7 @@ impl Ledger {
     pub fn publish_failed(&self, id: SealId, error: &str) {
         let error = &one_line(error);
         let mut inner = self.lock();
+        inner.snapshot.publish_failures += 1;
         inner.fail(id, error);
         if let Some(record) = inner.find(id) {
             record.state = SealState::Failing;
@@ -282,7 +326,8 @@ impl Ledger {
             inner.snapshot.committed[place].bytes += file.bytes;
         }
         inner.snapshot.staged_seals = inner.snapshot.staged_seals.saturating_sub(1);
-        inner.snapshot.committed_seals += 1;
+        self.took.publish.observe(milliseconds(publish_ms));
+        self.took.total.observe(between(seal.opened_unix_ms, now));
         inner.snapshot.last_commit_unix_ms = now;
         inner.publish_trouble.clear();
         if let Some(record) = inner.find(seal.id) {
@@ -298,12 +343,21 @@ impl Ledger {
 
     /// A maintenance run ended, after all its steps.
     pub fn maintained(&self) {
-        self.lock().snapshot.maintenance_runs += 1;
+        let mut inner = self.lock();
+        inner.snapshot.maintenance_runs += 1;
+        inner.snapshot.maintenance_last_unix_ms = unix_ms();
+    }
+
+    /// A merge replaced so many files.
+    pub fn merged(&self, files: u64) {
+        self.lock().snapshot.merged_files += files;
     }
 
     /// A step of maintenance ended: one that succeeds takes back what was said of an earlier failure.
     pub fn maintenance_step(&self, trouble: Option<&str>) {
-        self.lock().snapshot.maintenance_error = match trouble {
+        let mut inner = self.lock();
+        inner.snapshot.maintenance_failures += u64::from(trouble.is_some());
+        inner.snapshot.maintenance_error = match trouble {
             None => LastError::default(),
             Some(error) => LastError {
                 message: one_line(error),
@@ -317,10 +371,29 @@ impl Ledger {
         self.lock().snapshot.files = files;
     }
 
+    /// The lake's snapshots were counted.
+    pub fn counted_snapshots(&self, snapshots: u64) {
+        self.lock().snapshot.lake_snapshots = snapshots;
+    }
+
     /// Everything known, at this moment.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().snapshot.clone()
+        let mut snapshot = self.lock().snapshot.clone();
+        snapshot.committed_seals = self.took.publish.count();
+        snapshot
+    }
+
+    /// How long seals took so far.
+    #[must_use]
+    pub fn latencies(&self) -> SealLatencies {
+        let took = &self.took;
+        SealLatencies {
+            fill: took.fill.so_far(),
+            stage: took.stage.so_far(),
+            publish: took.publish.so_far(),
+            total: took.total.so_far(),
+        }
     }
 
     /// Parquet bytes on disk and not in the lake.
@@ -413,6 +486,16 @@ impl Inner {
             .cloned()
             .unwrap_or_default();
     }
+}
+
+/// The time from one moment of the wall clock to a later one; none when the clock was set back.
+fn between(from_unix_ms: i64, to_unix_ms: i64) -> Duration {
+    let ms = to_unix_ms.saturating_sub(from_unix_ms);
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+fn milliseconds(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()
 }
 
 /// An error as one line: DuckDB's have several, with empty ones between, and marks below a place in the SQL.

@@ -10,6 +10,7 @@ pub mod faulty_file;
 pub mod frames;
 pub mod journal_input;
 pub mod load;
+pub mod open_metrics;
 pub mod otap_input;
 pub mod otap_load;
 pub mod otlp;

@@ -1,0 +1,77 @@
+//! The running server as the admin service and the metrics see it. Nothing is counted here: each figure is asked for where
+//! it is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::readiness::Readiness;
+use crate::latency::Latencies;
+use crate::memory::Budget;
+use crate::seal::ledger::Ledger;
+use crate::seal::queue::SealQueue;
+use crate::signal::{Durability, Protocol, WriterId};
+use crate::telemetry::Counters;
+
+/// What does not change while the server runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Names the data folder.
+    pub writer: WriterId,
+    /// When the server started, Unix milliseconds.
+    pub started_unix_ms: i64,
+    /// Protocol and address of each listener.
+    pub listeners: Vec<(Protocol, String)>,
+    /// Whether a token is asked for.
+    pub token_required: bool,
+    /// What protects connections: nothing, `tls` or `mtls`.
+    pub transport_security: &'static str,
+    /// The lake's catalog, as configured.
+    pub catalog: String,
+    /// The lake's data folder.
+    pub data_path: String,
+    /// `--max-connections`.
+    pub connections_max: usize,
+}
+
+/// What the journal holds and has done, as of one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// When requests are answered.
+    pub durability: Durability,
+    /// The journal's files, bytes.
+    pub journal_bytes: u64,
+    /// How many files those are.
+    pub journal_segments: u64,
+    /// Disk space for the journal and the staged files together, bytes.
+    pub disk_bytes_max: u64,
+    /// What can still be written on the data folder's disk, bytes; `None` when the system does not tell.
+    pub disk_free_bytes: Option<u64>,
+    /// Requests journaled since the start.
+    pub requests: u64,
+    /// Syncs that those requests shared, and how long each took.
+    pub syncs: Latencies,
+    /// Requests remembered now because their answer may not have reached the client.
+    pub remembered: u64,
+}
+
+/// The running server.
+pub struct Overview {
+    /// What does not change.
+    pub identity: Identity,
+    /// The receiver's counters.
+    pub counters: Arc<Counters>,
+    /// The memory budget.
+    pub budget: Budget,
+    /// The open buffer.
+    pub queue: Arc<SealQueue>,
+    /// The seals.
+    pub ledger: Arc<Ledger>,
+    /// Asks the journal.
+    pub journal_status: Box<dyn Fn() -> JournalStatus + Send + Sync>,
+    /// The probes' answer.
+    pub readiness: Arc<Readiness>,
+    /// Open connections.
+    pub connections: Arc<AtomicUsize>,
+    /// Open OTAP streams.
+    pub otap_streams: Arc<AtomicUsize>,
+}
