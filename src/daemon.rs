@@ -316,10 +316,11 @@ impl Parts<'_> {
             self.config.max_body_bytes,
         );
         let gate = Gate::new(self.reload.tokens(), self.config.cors_origins.clone());
-        let overview = Arc::new(self.overview(&gate));
+        let overview = Arc::new(self.overview(&gate, &intake));
         let admin = AdminService {
             overview: Arc::clone(&overview),
             stop: stops.requested,
+            stopping: stops.begun.clone(),
         };
         let Addresses { grpc, http } = self.addresses;
         let hosts = &self.config.allowed_hosts;
@@ -342,7 +343,7 @@ impl Parts<'_> {
         ])
     }
 
-    fn overview(&self, gate: &Gate) -> Overview {
+    fn overview(&self, gate: &Gate, intake: &Intake) -> Overview {
         let (config, pipeline) = (self.config, self.pipeline);
         Overview {
             identity: Identity {
@@ -366,6 +367,7 @@ impl Parts<'_> {
             readiness: Arc::clone(self.readiness),
             connections: Arc::clone(&self.connections.open),
             otap_streams: Arc::default(),
+            tails: Arc::clone(&intake.tails),
         }
     }
 }

@@ -24,6 +24,9 @@ use crate::signal::{Protocol, Signal};
 /// How often the same kind of refusal is logged.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The longest message of a refusal that is kept, in characters.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 /// Why a request, or a record of one, was refused: one word each, listed in docs/OPERATIONS.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -217,9 +220,21 @@ pub struct Refused {
 /// The signal (where the path told), protocol and reason of a refusal.
 pub type RefusalKey = (Option<Signal>, Protocol, Reason);
 
+/// The last refusal of its kind.
+#[derive(Clone, Debug)]
+pub struct LastRefusal {
+    /// When, Unix milliseconds.
+    pub unix_ms: i64,
+    /// Whose request it was.
+    pub client: Client,
+    /// What the client was told.
+    pub message: String,
+}
+
 #[derive(Debug, Default)]
 struct RefusalEntry {
     count: Refused,
+    last: Option<LastRefusal>,
     logged: Option<Instant>,
     unlogged: u64,
 }
@@ -322,6 +337,11 @@ impl Counters {
         let entry = entries.entry(key).or_default();
         entry.count.requests += refused.requests;
         entry.count.rows += refused.rows;
+        entry.last = Some(LastRefusal {
+            unix_ms: unix_ms(),
+            client: client.clone(),
+            message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
+        });
         let due = entry
             .logged
             .is_none_or(|logged| logged.elapsed() >= REFUSAL_LOG_INTERVAL);
@@ -365,6 +385,16 @@ impl Counters {
             }
         }
         accepted
+    }
+
+    /// Every refusal counted so far, with the last one of its kind.
+    #[must_use]
+    pub fn refused_last(&self) -> Vec<(RefusalKey, Refused, LastRefusal)> {
+        let entries = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = entries.iter();
+        counted
+            .filter_map(|(key, entry)| Some((*key, entry.count, entry.last.clone()?)))
+            .collect()
     }
 
     /// Every refusal counted so far.

@@ -52,6 +52,8 @@ pub(super) enum Found {
     Running(Box<ServerFile>),
     /// None runs in the data folder: one may listen on the usual port.
     Guessed,
+    /// A client's settings name it: nothing is known of it but that.
+    Stranger,
 }
 
 impl Target {
@@ -83,7 +85,7 @@ impl Target {
     pub(super) fn local_server(&self) -> Option<ServerFile> {
         match &self.found {
             Found::Running(file) => Some((**file).clone()),
-            Found::Guessed => None,
+            Found::Guessed | Found::Stranger => None,
             Found::Given => {
                 let (_, address) = self.url.split_once("://")?;
                 let address: SocketAddr = address.parse().ok()?;
@@ -93,7 +95,7 @@ impl Target {
     }
 
     /// What the server has written down of its certificate, where that says more than an issuer.
-    fn known(&self) -> Option<ServerTls> {
+    pub(super) fn known(&self) -> Option<ServerTls> {
         let is_asked = self.found == Found::Given && self.tls.ca.is_some();
         self.local_server().filter(|_| !is_asked)?.tls
     }
@@ -178,11 +180,24 @@ impl Client {
 /// # Errors
 /// One line that says where it tried and what to check.
 pub(super) async fn channel(target: &Target, timeout: Duration) -> anyhow::Result<Channel> {
+    let user_agent = concat!("otlake/", env!("CARGO_PKG_VERSION"));
+    channel_as(target, timeout, user_agent).await
+}
+
+/// The same, under another name.
+///
+/// # Errors
+/// The same.
+pub(super) async fn channel_as(
+    target: &Target,
+    timeout: Duration,
+    user_agent: &'static str,
+) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(target.url.clone())
         .map_err(|error| UsageError(format!("--endpoint {}: {error}", target.url)))?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
-        .user_agent(concat!("otlake/", env!("CARGO_PKG_VERSION")))?;
+        .user_agent(user_agent)?;
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
     let known = target.known();
@@ -252,6 +267,7 @@ fn unreachable_server(target: &Target, error: &tonic::transport::Error) -> anyho
                 "nothing answers at {url} ({cause}): is `otlake serve` running? check --endpoint"
             )
         }
+        Found::Stranger => anyhow!("nothing answers at {url} ({cause})"),
         Found::Running(file) => anyhow!(
             "the server of {data_dir} (process {}) does not answer at {url} ({cause}): is it in another container? give --endpoint",
             file.pid
@@ -263,7 +279,7 @@ fn unreachable_server(target: &Target, error: &tonic::transport::Error) -> anyho
 }
 
 /// The system's words where there are some, else those of the innermost cause.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     loop {
         if let Some(error) = last.downcast_ref::<io::Error>()

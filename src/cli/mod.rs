@@ -2,6 +2,7 @@
 
 pub mod args;
 mod client;
+mod doctor;
 mod failure;
 mod flush;
 mod healthcheck;
@@ -14,6 +15,7 @@ mod serve;
 mod status;
 mod stop;
 mod table;
+mod tail;
 mod tls;
 
 use std::path::Path;
@@ -37,6 +39,8 @@ pub fn run() -> ExitCode {
         Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         Command::Seals(args) => block_on(seals::run(args)),
         Command::Journal(command) => journal::run(command),
+        Command::Tail(args) => block_on(tail::run(args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Stop(args) => block_on(stop::run(args)),
         Command::Send(args) => block_on(send::run(args)),
     };

@@ -10,7 +10,7 @@ use super::args::StatusArgs;
 use super::client::{ANSWER_TIMEOUT, Client, Target};
 use super::table::{self, ago, bytes, columns, count, counted, facts};
 use crate::proto::admin::{
-    Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles, TokenStatus,
+    ClientSeen, Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles, TokenStatus,
 };
 use crate::signal::Durability;
 
@@ -290,6 +290,7 @@ fn as_json(status: &StatusResponse) -> Value {
         })).collect::<Vec<_>>(),
         "token_required": status.token_required,
         "transport_security": text_or_null(&status.transport_security),
+        "clients": status.clients.iter().map(client_json).collect::<Vec<_>>(),
         "tokens": status.tokens.iter().map(token_json).collect::<Vec<_>>(),
         "connections": status.connections,
         "otap_streams": status.otap_streams,
@@ -302,6 +303,7 @@ fn as_json(status: &StatusResponse) -> Value {
         "journal_bytes": status.journal_bytes,
         "journal_segments": status.journal_segments,
         "disk_bytes_max": status.disk_bytes_max,
+        "disk_free_bytes": (status.disk_free_bytes > 0).then_some(status.disk_free_bytes),
         "journal_requests": status.journal_requests,
         "journal_syncs": status.journal_syncs,
         "remembered_requests": status.remembered_requests,
@@ -332,6 +334,18 @@ fn signal_json(signal: &SignalStatus) -> Value {
     })
 }
 
+fn client_json(client: &ClientSeen) -> Value {
+    json!({
+        "service": client.service,
+        "user_agent": client.user_agent,
+        "signal": client.signal,
+        "protocol": client.protocol,
+        "last_at": table::utc_json(client.last_unix_ms),
+        "requests": client.requests,
+        "rows": client.rows,
+    })
+}
+
 fn token_json(token: &TokenStatus) -> Value {
     json!({
         "name": token.name,
@@ -349,6 +363,11 @@ fn refusal_json(refusal: &Refusal) -> Value {
         "reason": refusal.reason,
         "requests": refusal.requests,
         "rows": refusal.rows,
+        "last_at": table::utc_json(refusal.last_unix_ms),
+        "last_peer": refusal.last_peer,
+        "last_user_agent": refusal.last_user_agent,
+        "last_token": refusal.last_token,
+        "last_message": refusal.last_message,
     })
 }
 

@@ -1,18 +1,19 @@
-//! The admin service: what `otlake flush`, `status`, `seals` and `stop` speak (proto/admin.proto).
+//! The admin service: what `otlake flush`, `status`, `seals`, `tail`, `doctor` and `stop` speak (proto/admin.proto).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tonic::{Request, Response, Status};
 
 use super::overview::Overview;
+use super::tail;
 use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
-    FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
+    ClientSeen, FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
     SignalStatus, StatusRequest, StatusResponse, StopRequest, StopResponse, TableFiles,
-    TokenStatus,
+    TailRequest, TokenStatus,
 };
 use crate::seal::ledger::{RECENT_SEALS_MAX, SealRecord, Snapshot};
 use crate::signal::{Protocol, Signal, Table};
@@ -27,6 +28,8 @@ pub struct AdminService {
     pub overview: Arc<Overview>,
     /// Told when somebody asks for the stop.
     pub stop: Arc<Notify>,
+    /// Turns true when the server stops, and tails end.
+    pub stopping: watch::Receiver<bool>,
 }
 
 #[tonic::async_trait]
@@ -82,6 +85,20 @@ impl Admin for AdminService {
             .map(seal)
             .collect();
         Ok(Response::new(SealsResponse { seals }))
+    }
+
+    type TailStream = tail::Messages;
+
+    async fn tail(
+        &self,
+        request: Request<TailRequest>,
+    ) -> Result<Response<tail::Messages>, Status> {
+        let TailRequest { services, signals } = request.into_inner();
+        let filter = tail::Filter::new(services, &signals)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let messages = tail::stream(&self.overview.tails, filter, self.stopping.clone())
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(messages))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
@@ -140,9 +157,25 @@ impl Overview {
             journal_requests: journal.requests,
             journal_syncs: journal.syncs.count(),
             remembered_requests: journal.remembered,
+            disk_free_bytes: journal.disk_free_bytes.unwrap_or_default(),
+            clients: self.clients(),
             otap_streams: u32::try_from(self.otap_streams.load(Ordering::Relaxed))
                 .unwrap_or(u32::MAX),
         }
+    }
+
+    fn clients(&self) -> Vec<ClientSeen> {
+        let seen = self.counters.clients().into_iter();
+        seen.map(|client| ClientSeen {
+            service: client.service,
+            user_agent: client.user_agent,
+            signal: client.signal.name().to_owned(),
+            protocol: client.protocol.name().to_owned(),
+            last_unix_ms: client.last_unix_ms,
+            requests: client.requests,
+            rows: client.rows,
+        })
+        .collect()
     }
 
     fn tokens(&self) -> Vec<TokenStatus> {
@@ -181,14 +214,27 @@ impl Overview {
     }
 
     fn refusals(&self) -> Vec<Refusal> {
-        let refused = self.counters.refused().into_iter();
+        let refused = self.counters.refused_last().into_iter();
         refused
-            .map(|((signal, protocol, reason), count)| Refusal {
+            .map(|((signal, protocol, reason), count, last)| Refusal {
                 signal: signal.map_or("-", Signal::name).to_owned(),
                 protocol: protocol.name().to_owned(),
                 reason: reason.name().to_owned(),
                 requests: count.requests,
                 rows: count.rows,
+                last_unix_ms: last.unix_ms,
+                last_peer: last
+                    .client
+                    .peer
+                    .map(|peer| peer.to_string())
+                    .unwrap_or_default(),
+                last_token: last
+                    .client
+                    .token
+                    .map(|token| token.name().to_owned())
+                    .unwrap_or_default(),
+                last_user_agent: last.client.user_agent,
+                last_message: last.message,
             })
             .collect()
     }

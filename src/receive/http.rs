@@ -148,12 +148,32 @@ fn header_text(headers: &HeaderMap, name: header::HeaderName) -> &str {
 }
 
 async fn unknown_path(State(intake): State<Arc<Intake>>, request: Request<Body>) -> Response {
+    let mistake = mistake(request.uri().path());
     let refusal = Refusal::new(
         Reason::UnknownPath,
-        format!("there is nothing at this path; OTLP/HTTP is served at {PATHS}"),
+        format!("there is nothing at this path; OTLP/HTTP is served at {PATHS}{mistake}"),
     );
     intake.refuse(None, Protocol::Http, &refusal, &client(&request));
     status::to_http(&refusal, answer_encoding(request.headers()))
+}
+
+/// What was meant by a path that is none of ours.
+fn mistake(path: &str) -> &'static str {
+    let has_signal = |path: &str| {
+        Signal::ALL
+            .iter()
+            .any(|signal| path.ends_with(self::path(*signal)))
+    };
+    let before = path.rsplit_once("/v1/").map(|(before, _)| before);
+    if path.trim_matches('/').is_empty() {
+        ": the client's endpoint lacks the path of its signal, and the client adds none"
+    } else if !has_signal(path) {
+        ""
+    } else if before.is_some_and(has_signal) {
+        ": the client's endpoint has the path of a signal, and the client adds it once more"
+    } else {
+        ": the client's endpoint has something before the path of its signal"
+    }
 }
 
 /// Refuses a method that the paths do not take, and names the one that they do.

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::refusal::Refusal;
 use super::retries::{Committer, Delivery, Entered, Failure, Retries};
 use super::services::services;
+use super::tail::{Shown, Tails};
 use crate::decode::{self, DecodeError, Encoding};
 use crate::journal::Digest;
 use crate::memory::{Budget, Reservation};
@@ -85,6 +86,8 @@ struct OpenReceipt {
     services: Vec<ServiceRows>,
     rejections: Rejections,
     committer: Committer<Refusal>,
+    /// The rows again, for whoever watches.
+    shown: Option<Shown>,
 }
 
 impl Receipt {
@@ -105,7 +108,12 @@ impl Receipt {
             return;
         };
         match &outcome {
-            Ok(()) => open.tally.accept(&open),
+            Ok(()) => {
+                open.tally.accept(&open);
+                if let Some(shown) = &open.shown {
+                    open.tally.tails.offer(shown);
+                }
+            }
             Err(refusal) => open.tally.refuse(refusal),
         }
         open.committer.finish(outcome);
@@ -121,6 +129,7 @@ impl Drop for Receipt {
 /// Counts what becomes of one request.
 struct Tally {
     counters: Arc<Counters>,
+    tails: Arc<Tails>,
     signal: Signal,
     protocol: Protocol,
     bytes: usize,
@@ -168,6 +177,8 @@ pub struct Intake {
     pub counters: Arc<Counters>,
     /// The largest body after decompression, bytes.
     pub max_body_bytes: usize,
+    /// Who watches what is accepted.
+    pub tails: Arc<Tails>,
     keep: Arc<dyn Keep>,
     retries: Arc<Retries>,
     /// Bounds how many large bodies are decoded at once, and so what they hold beyond their reservations.
@@ -189,6 +200,7 @@ impl Intake {
             budget,
             counters,
             max_body_bytes,
+            tails: Arc::default(),
             keep,
             retries,
             decoders: Semaphore::new(threads),
@@ -222,6 +234,7 @@ impl Intake {
         } = export;
         let tally = Tally {
             counters: Arc::clone(&self.counters),
+            tails: Arc::clone(&self.tails),
             signal,
             protocol,
             bytes: body.len(),
@@ -250,6 +263,7 @@ impl Intake {
     ) -> Result<Accepted, Refusal> {
         let tally = Tally {
             counters: Arc::clone(&self.counters),
+            tails: Arc::clone(&self.tails),
             signal,
             protocol: Protocol::Otap,
             bytes,
@@ -343,6 +357,7 @@ impl Intake {
                 services: services(&rows),
                 rejections: rows.rejections.clone(),
                 committer,
+                shown: self.tails.show(&rows),
             }),
             digest,
         };

@@ -28,5 +28,6 @@ pub mod retries;
 pub mod router;
 mod services;
 pub mod status;
+pub mod tail;
 pub mod tls;
 pub mod tokens;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::readiness::Readiness;
+use super::tail::Tails;
 use crate::latency::Latencies;
 use crate::memory::Budget;
 use crate::seal::ledger::Ledger;
@@ -74,4 +75,6 @@ pub struct Overview {
     pub connections: Arc<AtomicUsize>,
     /// Open OTAP streams.
     pub otap_streams: Arc<AtomicUsize>,
+    /// Who watches what is accepted.
+    pub tails: Arc<Tails>,
 }

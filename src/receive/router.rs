@@ -273,12 +273,10 @@ fn refuse(
     request: &Request<Body>,
 ) -> Response {
     let path = request.uri().path();
-    let signal = match protocol {
-        Protocol::Grpc | Protocol::Otap => grpc::signal_of(path),
-        Protocol::Http => crate::signal::Signal::ALL
-            .into_iter()
-            .find(|signal| http::path(*signal) == path),
-    };
+    // Either path tells it, also at the other one's port.
+    let mut signals = crate::signal::Signal::ALL.into_iter();
+    let signal =
+        grpc::signal_of(path).or_else(|| signals.find(|signal| http::path(*signal) == path));
     intake.refuse(signal, protocol, refusal, &client(request));
     if is_grpc(request) {
         return status::to_grpc_response(refusal);

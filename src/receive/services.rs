@@ -75,8 +75,9 @@ mod tests {
         let long = "a service with a name that stands in no view";
         let longer = "a service with a name that stands in another";
         assert_eq!(of(&["shop", "shop"]), [("shop".to_owned(), 4)]);
-        assert_eq!(of(&[""]), [(String::new(), 2)]);
-        let several = [("shop", 4), (long, 4), ("", 2), (longer, 2)];
+        let none = "unknown_service";
+        assert_eq!(of(&[""]), [(none.to_owned(), 2)]);
+        let several = [("shop", 4), (long, 4), (none, 2), (longer, 2)];
         let several = several.map(|(name, rows)| (name.to_owned(), rows));
         assert_eq!(of(&["shop", long, "", "shop", longer, long]), several);
         let names: Vec<String> = (0..100).map(|number| format!("service {number}")).collect();

@@ -28,7 +28,18 @@ fn every_help_is_complete() {
     assert_eq!(
         names,
         [
-            "serve", "query", "flush", "status", "seals", "journal", "stop", "send", "help"
+            "serve",
+            "query",
+            "flush",
+            "status",
+            "healthcheck",
+            "seals",
+            "tail",
+            "doctor",
+            "journal",
+            "stop",
+            "send",
+            "help",
         ]
     );
     let mut waiting: Vec<&mut clap::Command> = cli.get_subcommands_mut().collect();

@@ -9,7 +9,7 @@ use crate::cli::flush::flush;
 use crate::proto::admin::admin_server::{Admin, AdminServer};
 use crate::proto::admin::{
     FlushRequest, FlushResponse, SealsRequest, SealsResponse, StatusRequest, StatusResponse,
-    StopRequest, StopResponse,
+    StopRequest, StopResponse, TailRequest, TailResponse,
 };
 
 const TOKEN: &str = "0123456789abcdef";
@@ -46,6 +46,12 @@ impl Admin for FakeAdmin {
 
     async fn seals(&self, _: Request<SealsRequest>) -> Result<Response<SealsResponse>, Status> {
         std::future::pending().await
+    }
+
+    type TailStream = tokio_stream::Empty<Result<TailResponse, Status>>;
+
+    async fn tail(&self, _: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        Err(Status::internal("broken"))
     }
 
     async fn stop(&self, _: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {

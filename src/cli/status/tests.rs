@@ -35,6 +35,7 @@ fn example() -> StatusResponse {
             reason: "bad_span_id".to_owned(),
             requests: 0,
             rows: 2,
+            ..Refusal::default()
         }],
         buffered_bytes: 1536,
         buffered_bytes_max: 512 << 20,

@@ -409,6 +409,17 @@ fn server(page: &mut Page<'_>, overview: &Overview) -> fmt::Result {
         Family::plain("otlake_ready", "1 when /readyz says ready, else 0."),
         u64::from(overview.readiness.trouble().is_none()),
     )?;
+    page.gauge(
+        Family::plain("otlake_tails", "otlake tail commands that watch."),
+        overview.tails.open() as u64,
+    )?;
+    page.counter(
+        Family::plain(
+            "otlake_tail_skipped_records",
+            "Records that came faster than a tail could take them, and were left out of it.",
+        ),
+        overview.tails.skipped(),
+    )?;
     page.info(
         Family::plain(
             "otlake_build",
