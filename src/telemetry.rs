@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing_subscriber::EnvFilter;
 
-pub use self::clients::{CLIENTS_MAX, ClientSeen};
+pub use self::clients::{CLIENTS_MAX, ClientSeen, Sent};
 use self::clients::{Clients, Key};
 use crate::config::{LogConfig, LogFormat};
 use crate::latency::{Latencies, Latency};
@@ -169,15 +169,6 @@ pub struct Accepted {
     pub repeated: u64,
 }
 
-/// Rows of one service in a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceRows {
-    /// The resource's `service.name`; empty when it has none.
-    pub name: Box<str>,
-    /// How many.
-    pub rows: u64,
-}
-
 /// A request that was accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken<'a> {
@@ -188,7 +179,7 @@ pub struct Taken<'a> {
     /// Rows that were accepted.
     pub rows: u64,
     /// Whose they are.
-    pub services: &'a [ServiceRows],
+    pub sent: &'a [Sent],
     /// Its body after decompression.
     pub bytes: usize,
     /// The records of it that were refused alone.
@@ -264,14 +255,8 @@ impl Counters {
             token.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         let now = unix_ms();
-        for service in taken.services {
-            let key = Key {
-                service: &service.name,
-                user_agent: &client.user_agent,
-                signal,
-                protocol,
-            };
-            self.clients.note(key, service.rows, now);
+        for sent in taken.sent {
+            sent.accepted(now);
         }
         for (error, count) in taken.rejections.by_reason() {
             let refused = Refused {
@@ -281,6 +266,27 @@ impl Counters {
             let key = (Some(signal), protocol, Reason::Record(error));
             self.refuse(key, refused, &error.to_string(), client);
         }
+    }
+
+    /// Whose rows these are: the services of a request, each with its rows.
+    #[must_use]
+    pub fn sent(
+        &self,
+        signal: Signal,
+        protocol: Protocol,
+        client: &Client,
+        services: &[(&str, u64)],
+    ) -> Vec<Sent> {
+        let sent = services.iter().map(|(service, rows)| {
+            let key = Key {
+                service,
+                user_agent: &client.user_agent,
+                signal,
+                protocol,
+            };
+            self.clients.sent(key, *rows)
+        });
+        sent.collect()
     }
 
     /// Who has sent something that was accepted, the last one first; at most [`CLIENTS_MAX`].
@@ -451,7 +457,7 @@ mod tests {
             signal,
             protocol,
             rows: 3,
-            services: &[],
+            sent: &[],
             bytes: 40,
             rejections: &Rejections::default(),
             client: &client,

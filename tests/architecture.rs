@@ -177,6 +177,36 @@ fn decoding_is_pure() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Scenario: the metrics' page and what it reads from, and every other file of `src`.
+/// Guarantees: the page and the overview count nothing themselves, so that nothing is counted in two places; the library that
+/// writes the page, and that of the service manager, are used where they belong and nowhere else.
+#[test]
+fn figures_are_counted_in_one_place() {
+    let homes = [
+        ("prometheus_client", "receive/metrics"),
+        ("sd_notify", "daemon/notify.rs"),
+    ];
+    let mut used = BTreeSet::new();
+    for source in sources() {
+        let path = source.path.display().to_string();
+        let code = source.code.join("\n");
+        let only_reads = path.starts_with("receive/metrics") || path == "receive/overview.rs";
+        let counts = ["fetch_add", "Mutex", "AtomicU64"];
+        let counted = counts.iter().find(|word| code.contains(*word));
+        assert!(
+            !only_reads || counted.is_none(),
+            "src/{path} has {counted:?}"
+        );
+        for (library, home) in homes {
+            if code.contains(library) {
+                assert!(path.starts_with(home), "src/{path} uses {library}");
+                used.insert(library);
+            }
+        }
+    }
+    assert_eq!(used.len(), homes.len());
+}
+
 /// Scenario: every file of `src`.
 /// Guarantees: errors are of one type a layer; anyhow is for the program's edge alone.
 #[test]

@@ -137,7 +137,11 @@ fn disk(status: &StatusResponse) -> String {
     let staged = staged.fold(0, u64::saturating_add);
     let used = bytes(status.journal_bytes.saturating_add(staged));
     let (max, staged) = (bytes(status.disk_bytes_max), bytes(staged));
-    format!("{used} of {max} used, {staged} of it by staged files")
+    let free = match status.disk_free_bytes {
+        0 => String::new(),
+        free => format!("; {} free", bytes(free)),
+    };
+    format!("{used} of {max} used, {staged} of it by staged files{free}")
 }
 
 fn lake_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, String)> {

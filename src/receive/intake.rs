@@ -21,7 +21,7 @@ use crate::journal::Digest;
 use crate::memory::{Budget, Reservation};
 use crate::rows::{Rejections, Rows};
 use crate::signal::{Protocol, Signal};
-use crate::telemetry::{Client, Counters, Reason, ServiceRows, Taken};
+use crate::telemetry::{Client, Counters, Reason, Sent, Taken};
 
 /// Bodies up to this size are decoded where they arrive, within about a millisecond; larger ones would hold up the other
 /// connections of the thread, but handing one over wakes another thread and then this one again.
@@ -83,7 +83,7 @@ pub struct Receipt {
 struct OpenReceipt {
     tally: Tally,
     rows: u64,
-    services: Vec<ServiceRows>,
+    sent: Vec<Sent>,
     rejections: Rejections,
     committer: Committer<Refusal>,
     /// The rows again, for whoever watches.
@@ -144,7 +144,7 @@ impl Tally {
             signal: self.signal,
             protocol: self.protocol,
             rows: receipt.rows,
-            services: &receipt.services,
+            sent: &receipt.sent,
             bytes: self.bytes,
             rejections: &receipt.rejections,
             client: &self.client,
@@ -350,11 +350,15 @@ impl Intake {
         let Decoded { rows, digest } = decoded;
         let (committer, answer) = self.retries.track(digest);
         drop(entered);
+        let (signal, protocol) = (tally.signal, tally.protocol);
+        let sent = self
+            .counters
+            .sent(signal, protocol, &tally.client, &services(&rows));
         let receipt = Receipt {
             open: Some(OpenReceipt {
                 tally,
                 rows: rows.rows(),
-                services: services(&rows),
+                sent,
                 rejections: rows.rejections.clone(),
                 committer,
                 shown: self.tails.show(&rows),

@@ -3,7 +3,6 @@
 use arrow::array::{Array as _, AsArray as _, StringViewArray};
 
 use crate::rows::Rows;
-use crate::telemetry::ServiceRows;
 
 /// Of more services in one request the first are noted.
 const SERVICES_MAX: usize = 16;
@@ -11,8 +10,8 @@ const SERVICES_MAX: usize = 16;
 /// The services of a request's rows, each with its rows.
 ///
 /// Rows of one service stand together and share their text, so this compares a number a row, and a text a service.
-pub(super) fn services(rows: &Rows) -> Vec<ServiceRows> {
-    let mut services: Vec<ServiceRows> = Vec::with_capacity(1);
+pub(super) fn services(rows: &Rows) -> Vec<(&str, u64)> {
+    let mut services = Vec::with_capacity(1);
     for (_, batch) in &rows.batches {
         let column = batch.column_by_name("service_name");
         let Some(names) = column.and_then(|column| column.as_string_view_opt()) else {
@@ -35,12 +34,11 @@ pub(super) fn name(names: &StringViewArray, row: usize) -> &str {
     }
 }
 
-fn add(services: &mut Vec<ServiceRows>, name: &str, rows: u64) {
-    if let Some(known) = services.iter_mut().find(|known| *known.name == *name) {
-        known.rows += rows;
+fn add<'a>(services: &mut Vec<(&'a str, u64)>, name: &'a str, rows: u64) {
+    if let Some((_, known)) = services.iter_mut().find(|(known, _)| *known == name) {
+        *known += rows;
     } else if services.len() < SERVICES_MAX {
-        let name = name.into();
-        services.push(ServiceRows { name, rows });
+        services.push((name, rows));
     }
 }
 
@@ -65,7 +63,9 @@ mod tests {
         let body = bytes::Bytes::from(body);
         let rows = decode(Signal::Logs, Encoding::Json, &body, 1, budget.empty()).unwrap();
         let services = super::services(&rows).into_iter();
-        services.map(|of| (of.name.into(), of.rows)).collect()
+        services
+            .map(|(name, rows)| (name.to_owned(), rows))
+            .collect()
     }
 
     /// Scenario: requests of one service, of none, of several in turn with short and long names, and of very many.

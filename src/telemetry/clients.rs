@@ -75,12 +75,6 @@ impl Entry {
         }
     }
 
-    fn note(&self, rows: u64, unix_ms: i64) {
-        self.last_unix_ms.fetch_max(unix_ms, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-    }
-
     fn seen(&self) -> ClientSeen {
         ClientSeen {
             service: self.service.clone(),
@@ -94,6 +88,23 @@ impl Entry {
     }
 }
 
+/// Rows of a request, and whose they are. Found before the rows are kept, so that little is to be done when they are.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    entry: Arc<Entry>,
+    rows: u64,
+}
+
+impl Sent {
+    /// The rows were accepted.
+    pub(super) fn accepted(&self, unix_ms: i64) {
+        let entry = &self.entry;
+        entry.last_unix_ms.fetch_max(unix_ms, Ordering::Relaxed);
+        entry.requests.fetch_add(1, Ordering::Relaxed);
+        entry.rows.fetch_add(self.rows, Ordering::Relaxed);
+    }
+}
+
 /// The clients that are known. Written to only when a new one comes.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
@@ -102,8 +113,8 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Takes note of a request's rows of one service.
-    pub(super) fn note(&self, key: Key<'_>, rows: u64, unix_ms: i64) {
+    /// The entry of a client, which is known from then on.
+    fn entry(&self, key: Key<'_>) -> Arc<Entry> {
         let key = Key {
             service: cut(key.service),
             ..key
@@ -112,30 +123,25 @@ impl Clients {
         let is_same = |entry: &Arc<Entry>| entry.key() == key;
         let known = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = known.find(hash, is_same) {
-            entry.note(rows, unix_ms);
-            return;
+            return Arc::clone(entry);
         }
         drop(known);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         // Another request of it may have come first.
         if entries.find(hash, is_same).is_none() && entries.len() >= CLIENTS_MAX {
-            let times = entries
-                .iter()
-                .map(|entry| entry.last_unix_ms.load(Ordering::Relaxed));
-            let oldest = times.min().unwrap_or_default();
-            let mut is_forgotten = false;
-            entries.retain(|entry| {
-                let goes = !is_forgotten && entry.last_unix_ms.load(Ordering::Relaxed) <= oldest;
-                is_forgotten |= goes;
-                !goes
-            });
+            forget_oldest(&mut entries);
         }
         let rehash = |entry: &Arc<Entry>| self.hasher.hash_one(entry.key());
-        entries
-            .entry(hash, is_same, rehash)
-            .or_insert_with(|| Arc::new(Entry::new(key)))
-            .get()
-            .note(rows, unix_ms);
+        let entry = entries.entry(hash, is_same, rehash);
+        Arc::clone(entry.or_insert_with(|| Arc::new(Entry::new(key))).get())
+    }
+
+    /// Whose rows these are.
+    pub(super) fn sent(&self, key: Key<'_>, rows: u64) -> Sent {
+        Sent {
+            entry: self.entry(key),
+            rows,
+        }
     }
 
     /// Every client that is known, the last to send first.
@@ -143,12 +149,25 @@ impl Clients {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut seen: Vec<ClientSeen> = entries.iter().map(|entry| entry.seen()).collect();
         drop(entries);
+        // Of some nothing was accepted yet.
+        seen.retain(|client| client.requests > 0);
         seen.sort_by(|a, b| {
             let by_time = b.last_unix_ms.cmp(&a.last_unix_ms);
             by_time.then_with(|| (&a.service, a.signal).cmp(&(&b.service, b.signal)))
         });
         seen
     }
+}
+
+fn forget_oldest(entries: &mut HashTable<Arc<Entry>>) {
+    let last = |entry: &Arc<Entry>| entry.last_unix_ms.load(Ordering::Relaxed);
+    let oldest = entries.iter().map(last).min().unwrap_or_default();
+    let mut is_forgotten = false;
+    entries.retain(|entry| {
+        let goes = !is_forgotten && last(entry) <= oldest;
+        is_forgotten |= goes;
+        !goes
+    });
 }
 
 /// The beginning of a name that is too long.
@@ -172,23 +191,24 @@ mod tests {
         }
     }
 
-    /// Scenario: one service sends twice, with another user agent, and another signal.
-    /// Guarantees: each kind of sender is counted by itself, with the time of its last request.
+    /// Scenario: one service sends twice, with another user agent, and another signal; of another nothing is accepted.
+    /// Guarantees: each kind of sender is counted by itself, with the time of its last request; who was only refused is not there.
     #[test]
     fn each_kind_of_sender_is_counted_by_itself() {
         let clients = Clients::default();
-        clients.note(key("shop"), 3, 1000);
-        clients.note(key("shop"), 4, 3000);
+        clients.sent(key("shop"), 3).accepted(1000);
+        clients.sent(key("shop"), 4).accepted(3000);
         let other = Key {
             user_agent: "other",
             ..key("shop")
         };
-        clients.note(other, 5, 2000);
+        clients.sent(other, 5).accepted(2000);
         let spans = Key {
             signal: Signal::Traces,
             ..key("shop")
         };
-        clients.note(spans, 6, 1500);
+        clients.sent(spans, 6).accepted(1500);
+        let _refused = clients.sent(key("nobody"), 7);
         let seen: Vec<_> = clients.seen();
         let rows = seen.iter().map(|seen| (seen.rows, seen.requests));
         assert_eq!(rows.collect::<Vec<_>>(), [(7, 2), (5, 1), (6, 1)]);
@@ -202,7 +222,8 @@ mod tests {
         let clients = Clients::default();
         for number in 0..3 * CLIENTS_MAX {
             let service = format!("{number:0>4}{}", "é".repeat(1000));
-            clients.note(key(&service), 1, i64::try_from(number).unwrap());
+            let now = i64::try_from(number).unwrap();
+            clients.sent(key(&service), 1).accepted(now);
         }
         let seen = clients.seen();
         assert_eq!(seen.len(), CLIENTS_MAX);

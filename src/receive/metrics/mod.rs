@@ -71,7 +71,7 @@ async fn scrape(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Re
             header::CONTENT_TYPE,
             HeaderValue::from_static(format.content_type()),
         ),
-        (header::VARY, HeaderValue::from_static("accept")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     (headers, page).into_response()
 }
