@@ -15,7 +15,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         link_duckdb(&root)?;
     }
     println!("cargo::rustc-env=OTLAKE_COMMIT={}", commit(&root));
+    println!(
+        "cargo::rustc-env=OTLAKE_DUCKDB_VERSION={}",
+        duckdb_version(&root)?
+    );
     Ok(())
+}
+
+/// The version of DuckDB that scripts/versions.lock pins, which the `duckdb` crate and the extensions fit.
+fn duckdb_version(root: &Path) -> Result<String, Box<dyn Error>> {
+    let path = root.join("scripts/versions.lock");
+    println!("cargo::rerun-if-changed={}", path.display());
+    let pins = fs::read_to_string(&path)?;
+    let version = pins.lines().find_map(|line| line.strip_prefix("duckdb "));
+    let version = version.ok_or_else(|| format!("{} names no DuckDB", path.display()))?;
+    Ok(version.trim().to_owned())
 }
 
 /// Compiles all of `proto/` (in Rust: no `protoc`) into messages, services, and the descriptors that gRPC reflection serves.
@@ -93,11 +107,12 @@ fn link_duckdb(root: &Path) -> Result<(), Box<dyn Error>> {
     let dir = dir.canonicalize()?;
     println!("cargo::rustc-link-search=native={}", dir.display());
     let beside = if macos { "@executable_path" } else { "$ORIGIN" };
-    for path in [
-        beside,
-        &format!("{beside}/../lib"),
-        &dir.display().to_string(),
-    ] {
+    // A package carries the library along, and must not look where it was built.
+    println!("cargo::rerun-if-env-changed=OTLAKE_PACKAGE");
+    let here = env::var_os("OTLAKE_PACKAGE").is_none();
+    let here = here.then(|| dir.display().to_string());
+    let paths = [beside.to_owned(), format!("{beside}/../lib")];
+    for path in paths.into_iter().chain(here) {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{path}");
     }
     Ok(())

@@ -29,6 +29,7 @@ mod limits;
 mod metrics;
 mod otap;
 mod otap_corpus;
+mod package;
 mod poisoned;
 mod private;
 mod protocols;

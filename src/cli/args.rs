@@ -11,9 +11,20 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use crate::config::value::Span;
 use crate::config::{LakeArgs, RawSettings, Secret, variable_name};
 
+/// What `otlake --version` says: the program, its commit, and what it was built for. `-V` says the first line.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit   ",
+    env!("OTLAKE_COMMIT"),
+    "\nDuckDB   ",
+    env!("OTLAKE_DUCKDB_VERSION"),
+    "\nDuckLake ",
+    "1.0"
+);
+
 /// Receives OpenTelemetry over OTLP/gRPC and OTLP/HTTP and writes it to a DuckLake
 #[derive(Clone, Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = help::OTLAKE)]
+#[command(version, long_version = LONG_VERSION, max_term_width = 110, after_help = help::OTLAKE)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -57,6 +68,24 @@ pub enum Command {
     /// Send telemetry, generated or from files, and measure the answers
     #[command(after_help = help::SEND)]
     Send(SendArgs),
+    /// Write man pages, or completions for a shell
+    #[command(subcommand, after_help = help::GENERATE)]
+    Generate(GenerateCommand),
+}
+
+/// What `otlake generate` writes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GenerateCommand {
+    /// Write completions for a shell to standard output
+    Completions {
+        /// The shell that is to complete
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command into a folder
+    Man {
+        /// The folder; it is made if it is not there
+        dir: PathBuf,
+    },
 }
 
 // The doc comment of an `Args` struct would replace its command's description: plain comments for these.

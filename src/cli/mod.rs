@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod failure;
 mod flush;
+mod generate;
 mod healthcheck;
 mod journal;
 mod query;
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => block_on(doctor::run(args)),
         Command::Stop(args) => block_on(stop::run(args)),
         Command::Send(args) => block_on(send::run(args)),
+        Command::Generate(command) => generate::run(command),
     };
     outcome.unwrap_or_else(|error| failure::report(&error))
 }

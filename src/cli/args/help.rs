@@ -161,3 +161,11 @@ EXAMPLES
 EXIT CODES
   0 everything was accepted
   1 something was refused or could not be sent   2 wrong usage";
+
+pub(super) const GENERATE: &str = "\
+EXAMPLES
+  otlake generate completions bash > ~/.local/share/bash-completion/completions/otlake
+  otlake generate man ~/.local/share/man/man1
+
+EXIT CODES
+  0 done   1 failed   2 wrong usage";
