@@ -60,24 +60,17 @@ impl TextColumn {
         self.push_interned(interned);
     }
 
-    /// Appends an id as lower-case hex.
+    /// Appends an id of `LEN` bytes as lower-case hex, or null when it is not one.
     #[inline]
-    pub(super) fn push_hex(&mut self, id: &[u8]) {
-        let mut hex = [0u8; 32];
-        let (pairs, _) = hex.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(id) {
-            *pair = HEX[usize::from(*byte)];
-        }
-        let interned = self.intern_own(&hex[..id.len().min(16) * 2]);
-        self.push_interned(interned);
-    }
-
-    /// Appends an id of `LEN` bytes as hex, or null when it is not one.
     pub(super) fn push_id<const LEN: usize>(&mut self, id: &[u8]) {
-        if is_id::<LEN>(id) {
-            self.push_hex(id);
-        } else {
-            self.push_null();
+        match id.first_chunk::<LEN>() {
+            // Of a length that the compiler knows, so that it is copied without a call.
+            Some(bytes) if is_id::<LEN>(id) => {
+                let hex = bytes.map(|byte| HEX[usize::from(byte)]);
+                let interned = self.intern_own(hex.as_flattened());
+                self.push_interned(interned);
+            }
+            _ => self.push_null(),
         }
     }
 

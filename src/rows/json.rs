@@ -203,7 +203,7 @@ impl JsonText {
 }
 
 /// Whether a byte of a JSON string is written as an escape.
-fn is_escaped(byte: u8) -> bool {
+pub(crate) fn is_escaped(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 

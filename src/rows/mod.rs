@@ -27,6 +27,7 @@ use arrow::record_batch::RecordBatch;
 pub use compact::compact;
 pub use context::{ResourceFields, ScopeFields};
 pub use json::JsonText;
+pub(crate) use json::is_escaped;
 pub use logs::{LogFields, LogRows};
 pub use metrics::MetricRows;
 pub use nested::{EventFields, ExemplarFields, LinkFields};

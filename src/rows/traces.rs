@@ -175,8 +175,8 @@ impl TraceRows {
         // Both are between 0 and i64::MAX, so the difference fits.
         self.duration
             .push_option(start.zip(end).map(|(start, end)| end - start));
-        self.trace_id.push_hex(span.trace_id);
-        self.span_id.push_hex(span.span_id);
+        self.trace_id.push_id::<16>(span.trace_id);
+        self.span_id.push_id::<8>(span.span_id);
         self.parent_span_id.push_id::<8>(span.parent_span_id);
         self.trace_state.push(span.trace_state);
         self.name.push(span.name);

@@ -1,7 +1,8 @@
 //! OTLP `logs.proto`: `LogRecord`.
 
 use super::SignalDecoder;
-use super::value::{Attributes, string_value, write_value};
+use super::attributes::Attributes;
+use super::value::{string_value, write_value};
 use super::wire::Fields;
 use crate::decode::DecodeError;
 use crate::rows::{JsonText, LogFields, LogRows, ResourceFields, ScopeFields};

@@ -1,7 +1,7 @@
 //! OTLP `metrics.proto`: `Metric` and the data points of its five kinds.
 
 use super::SignalDecoder;
-use super::value::{Attributes, LIST_ITEMS_MAX};
+use super::attributes::{Attributes, LIST_ITEMS_MAX};
 use super::wire::{Fields, Value, check_list};
 use crate::decode::DecodeError;
 use crate::rows::{

@@ -5,6 +5,7 @@
 //! group's resource and schema URL may stand behind its records, so each group is read twice: once past the records
 //! (a length each), once into them.
 
+mod attributes;
 mod logs;
 mod metrics;
 mod traces;
@@ -117,6 +118,6 @@ fn heading(group: &[u8]) -> Result<(impl Iterator<Item = &[u8]>, &str, usize), D
             _ => {}
         }
     }
-    wire::check_list(further.len(), value::LIST_ITEMS_MAX)?;
+    wire::check_list(further.len(), attributes::LIST_ITEMS_MAX)?;
     Ok((first.into_iter().chain(further), schema_url, items))
 }

@@ -1,7 +1,7 @@
 //! OTLP `trace.proto`: `Span` with its events, links and status.
 
 use super::SignalDecoder;
-use super::value::Attributes;
+use super::attributes::Attributes;
 use super::wire::Fields;
 use crate::decode::DecodeError;
 use crate::rows::{
