@@ -77,11 +77,13 @@ pub enum Command {
 #[derive(Clone, Debug, Subcommand)]
 pub enum GenerateCommand {
     /// Write completions for a shell to standard output
+    #[command(after_help = help::GENERATE)]
     Completions {
         /// The shell that is to complete
         shell: clap_complete::Shell,
     },
     /// Write a man page for each command into a folder
+    #[command(after_help = help::GENERATE)]
     Man {
         /// The folder; it is made if it is not there
         dir: PathBuf,

@@ -39,6 +39,7 @@ fn every_help_is_complete() {
             "journal",
             "stop",
             "send",
+            "generate",
             "help",
         ]
     );
