@@ -45,10 +45,7 @@ fn payload(message: &Bytes, bytes: &[u8]) -> Result<ArrowPayload, DecodeError> {
                     Err(_) => return malformed("a schema_id is not UTF-8"),
                 };
             }
-            // An enum's number is a 32-bit one, sign-extended.
-            (2, Value::Varint(number)) => {
-                payload.r#type = i32::try_from(number.cast_signed()).unwrap_or(i32::MAX);
-            }
+            (2, number @ Value::Varint(_)) => payload.r#type = number.int32()?,
             (3, Value::Bytes(record)) => payload.record = message.slice_ref(record),
             (1..=3, _) => return malformed("a field of ArrowPayload has another wire type"),
             _ => {}
@@ -107,6 +104,20 @@ mod tests {
             for payload in parsed.arrow_payloads {
                 assert!(message.as_ptr_range().contains(&payload.record.as_ptr()));
             }
+        }
+    }
+
+    /// Scenario: payload types beyond 32 bits, beyond those there are, and negative.
+    /// Guarantees: read as the library would: the low 32 bits count.
+    #[test]
+    fn a_payload_type_is_its_low_32_bits() {
+        for wide in [30_u64, 1 << 32 | 30, 99, 1 << 31, u64::MAX] {
+            let mut payload = vec![2 << 3];
+            prost::encoding::encode_varint(wide, &mut payload);
+            let mut bytes = vec![2 << 3 | 2, u8::try_from(payload.len()).unwrap()];
+            bytes.extend(payload);
+            let expected = BatchArrowRecords::decode(&*bytes).unwrap();
+            assert_eq!(parse(&bytes.into()).unwrap(), expected, "{wide}");
         }
     }
 

@@ -210,7 +210,7 @@ impl<'a> Value<'a> {
         clippy::cast_possible_truncation,
         reason = "protobuf keeps the low 32 bits"
     )]
-    pub(super) fn int32(self) -> Result<i32, DecodeError> {
+    pub(in crate::decode) fn int32(self) -> Result<i32, DecodeError> {
         Ok(self.int64()? as i32)
     }
 
