@@ -1,10 +1,9 @@
 //! The decoders: protobuf and JSON agree, and no bytes make them panic.
 
-use otlake::decode::{DecodeError, Encoding, VALUE_DEPTH_MAX, decode};
-use otlake::memory::Budget;
+use otlake::decode::{DecodeError, Encoding, VALUE_DEPTH_MAX};
 use otlake::proto::common::v1::AnyValue;
 use otlake::proto::logs::v1::LogRecord;
-use otlake::rows::{Rows, batch_bytes};
+use otlake::rows::Rows;
 use otlake::signal::{Signal, Table};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -12,30 +11,8 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::support::arbitrary::{self, seeded};
 use crate::support::otlp::{Export, array, int, kv, map, resource, text};
+use crate::support::otlp_input::{assert_same, decode_bytes};
 use crate::support::sample;
-
-const RECEIVED: i64 = 1_700_000_000_000_000_000;
-
-/// Decodes within a budget of its own, and checks what holds for every outcome: the memory is accounted for.
-fn decode_bytes(signal: Signal, encoding: Encoding, body: &[u8]) -> Result<Rows, DecodeError> {
-    let budget = Budget::new(1 << 30);
-    let decoded = decode(signal, encoding, body, RECEIVED, budget.empty());
-    match &decoded {
-        Ok(rows) => {
-            let bytes: u64 = rows
-                .batches
-                .iter()
-                .map(|(_, batch)| batch_bytes(batch))
-                .sum();
-            assert_eq!(
-                (rows.reservation.bytes(), budget.reserved()),
-                (bytes, bytes)
-            );
-        }
-        Err(_) => assert_eq!(budget.reserved(), 0),
-    }
-    decoded
-}
 
 fn protobuf(signal: Signal, body: &[u8]) -> Result<Rows, DecodeError> {
     decode_bytes(signal, Encoding::Protobuf, body)
@@ -63,63 +40,6 @@ fn decode_all_ways(export: &Export) -> Result<Rows, DecodeError> {
     rows
 }
 
-fn assert_same(left: &Rows, right: &Rows) {
-    let tables =
-        |rows: &Rows| -> Vec<Table> { rows.batches.iter().map(|(table, _)| *table).collect() };
-    assert_eq!(tables(left), tables(right));
-    for ((table, left), (_, right)) in left.batches.iter().zip(&right.batches) {
-        assert_eq!(left.schema(), right.schema(), "{table}");
-        for (field, (left, right)) in left
-            .schema()
-            .fields()
-            .iter()
-            .zip(left.columns().iter().zip(right.columns()))
-        {
-            assert_eq!(left, right, "{table}.{}", field.name());
-        }
-    }
-}
-
-/// Records of the request, whether they become rows or are refused.
-fn records(export: &Export) -> u64 {
-    use otlake::proto::metrics::v1::metric::Data;
-    let points = |data: &Data| match data {
-        Data::Gauge(data) => data.data_points.len(),
-        Data::Sum(data) => data.data_points.len(),
-        Data::Histogram(data) => data.data_points.len(),
-        Data::ExponentialHistogram(data) => data.data_points.len(),
-        Data::Summary(data) => data.data_points.len(),
-    };
-    let count: usize = match export {
-        Export::Logs(request) => {
-            let scopes = request
-                .resource_logs
-                .iter()
-                .flat_map(|group| &group.scope_logs);
-            scopes.map(|group| group.log_records.len()).sum()
-        }
-        Export::Traces(request) => {
-            let scopes = request
-                .resource_spans
-                .iter()
-                .flat_map(|group| &group.scope_spans);
-            scopes.map(|group| group.spans.len()).sum()
-        }
-        Export::Metrics(request) => {
-            let scopes = request
-                .resource_metrics
-                .iter()
-                .flat_map(|group| &group.scope_metrics);
-            let metrics = scopes.flat_map(|group| &group.metrics);
-            metrics
-                .filter_map(|metric| metric.data.as_ref())
-                .map(points)
-                .sum()
-        }
-    };
-    count as u64
-}
-
 proptest! {
     #![proptest_config(seeded(300))]
 
@@ -128,7 +48,7 @@ proptest! {
     #[test]
     fn protobuf_and_json_give_the_same_rows(export in arbitrary::export()) {
         let rows = decode_all_ways(&export).unwrap();
-        prop_assert_eq!(rows.rows() + rows.rejections.total(), records(&export));
+        prop_assert_eq!(rows.rows() + rows.rejections.total(), export.records());
     }
 
     /// Scenario: a valid body is cut off anywhere.
@@ -138,7 +58,7 @@ proptest! {
         let body = export.to_protobuf();
         let cut = cut.index(body.len() + 1);
         if let Ok(rows) = protobuf(export.signal(), &body[..cut]) {
-            prop_assert!(rows.rows() + rows.rejections.total() <= records(&export));
+            prop_assert!(rows.rows() + rows.rejections.total() <= export.records());
         }
     }
 
@@ -231,7 +151,7 @@ fn field(number: u32, content: &[u8]) -> Vec<u8> {
 fn the_sample_decodes_alike_from_every_encoding() {
     for export in sample::exports() {
         let rows = decode_all_ways(&export).unwrap();
-        assert_eq!(rows.rows(), records(&export));
+        assert_eq!(rows.rows(), export.records());
     }
 }
 

@@ -1,7 +1,7 @@
-//! What the fuzzer `journal_recovery` begins with and has found, replayed; and the making of its first inputs.
+//! What the fuzzer `journal_recovery` begins with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use otlake::decode::{Encoding, decode};
@@ -12,25 +12,11 @@ use otlake::rows::Rows;
 
 use super::alone::{Alone, Settings, cut_record, digest, segment};
 use super::world::{ROOT, append, journal_dir};
+use crate::corpora::corpus;
 use crate::support::faulty_disk::FaultyDisk;
-use crate::support::journal_input::{COUNTED, STARTED, SUMMED, TWO, recover};
+use crate::support::journal_input::{COUNTED, STARTED, SUMMED, TWO};
 use crate::support::otlp::Export;
 use crate::support::sample;
-
-pub fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/journal_recovery")
-}
-
-/// Scenario: every input of the fuzzer's corpus as a journal that is found at a start.
-/// Guarantees: no panic; what is mended reads the same the second time.
-#[test]
-fn the_fuzzers_corpus_is_read_without_a_panic() {
-    let inputs = fs::read_dir(corpus()).unwrap();
-    let count = inputs
-        .map(|input| recover(&fs::read(input.unwrap().path()).unwrap()))
-        .count();
-    assert!(count >= 5, "only {count} inputs");
-}
 
 pub fn rows_of(export: &Export) -> Rows {
     let reservation = Budget::new(1 << 30).empty();
@@ -53,7 +39,7 @@ fn write_the_first_inputs() {
     let write = |name: &str, flags: u8, frames: &[u8]| {
         let mut input = vec![flags, 0, 0x80];
         input.extend(frames);
-        fs::write(corpus().join(name), input).unwrap();
+        fs::write(corpus("journal_recovery").join(name), input).unwrap();
     };
     let journal = |exports: &[Export], segment_bytes: u64| {
         let disk = FaultyDisk::new(1, Path::new(ROOT));

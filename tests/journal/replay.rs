@@ -11,8 +11,9 @@ use otlake::signal::Table;
 use prost::Message as _;
 
 use super::alone::{Alone, Settings, found, segment};
-use super::corpus::{corpus, rows_of, send};
+use super::corpus::{rows_of, send};
 use super::damage::{MAGIC_BYTES, batches, disk, journal, mended, places, with};
+use crate::corpora::corpus;
 use crate::support::journal_input::{frame, recover, salted, start};
 use crate::support::otlp::{Export, resource};
 
@@ -94,7 +95,7 @@ fn a_batch_that_is_read_back_holds_what_it_held() {
 #[test]
 fn no_changed_byte_of_a_batch_makes_a_start_panic() {
     for name in ["logs", "traces"] {
-        let input = fs::read(corpus().join(name)).unwrap();
+        let input = fs::read(corpus("journal_recovery").join(name)).unwrap();
         for at in (3..input.len()).step_by(3) {
             let mut changed = input.clone();
             changed[at] = changed[at].wrapping_add(if at % 2 == 0 { 1 } else { 0x80 });

@@ -1,4 +1,4 @@
-//! OTLP requests as tests build them: prost messages, their OTLP/JSON, and sending either.
+//! OTLP requests as tests build them: prost messages, and their OTLP/JSON. [`super::otlp_send`] sends either.
 //!
 //! The JSON is written here from the specification ("JSON Protobuf Encoding") and not with the crate's own code, so that
 //! it can bear witness against it: hex ids, 64-bit integers as strings, base64, absent fields left out.
@@ -23,11 +23,8 @@ use otlake::proto::metrics::v1::{
 use otlake::proto::resource::v1::Resource;
 use otlake::proto::trace::v1::{ResourceSpans, ScopeSpans, Span, span};
 use otlake::signal::Signal;
-use prost::Message as _;
+use prost::Message;
 use serde_json::{Value, json};
-use tonic::codec::CompressionEncoding;
-
-use super::Server;
 
 /// An export request of any signal.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,9 +33,6 @@ pub enum Export {
     Traces(ExportTraceServiceRequest),
     Metrics(ExportMetricsServiceRequest),
 }
-
-/// What `partial_success` said: records refused, and why.
-pub type Partial = (i64, String);
 
 impl Export {
     /// Log records of one resource and scope.
@@ -162,46 +156,44 @@ impl Export {
         marked
     }
 
-    /// Exports over gRPC.
-    pub async fn send_grpc(
-        &self,
-        server: &Server,
-        compression: Option<CompressionEncoding>,
-    ) -> Partial {
-        macro_rules! export {
-            ($client:expr, $request:expr, $rejected:ident) => {{
-                let mut client = $client;
-                if let Some(compression) = compression {
-                    client = client.send_compressed(compression);
-                }
-                let response = client.export($request.clone()).await.unwrap().into_inner();
-                let partial = response.partial_success.unwrap_or_default();
-                (partial.$rejected, partial.error_message)
-            }};
-        }
-        match self {
-            Export::Logs(request) => export!(server.logs().await, request, rejected_log_records),
-            Export::Traces(request) => export!(server.traces().await, request, rejected_spans),
-            Export::Metrics(request) => {
-                export!(server.metrics().await, request, rejected_data_points)
-            }
-        }
+    /// The request that these bytes are.
+    pub fn from_protobuf(signal: Signal, body: &[u8]) -> Result<Export, prost::DecodeError> {
+        Ok(match signal {
+            Signal::Logs => Export::Logs(Message::decode(body)?),
+            Signal::Traces => Export::Traces(Message::decode(body)?),
+            Signal::Metrics => Export::Metrics(Message::decode(body)?),
+        })
     }
 
-    /// Exports as OTLP/JSON over HTTP.
-    pub async fn send_json(&self, server: &Server) -> Partial {
-        let headers = [("content-type", "application/json")];
-        let body = self.to_json().to_string();
-        let answer = server.post(&self.path(), &headers, body).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let response: Value = serde_json::from_slice(&answer.body).unwrap();
-        let partial = &response["partialSuccess"];
-        let rejected = ["rejectedLogRecords", "rejectedSpans", "rejectedDataPoints"]
-            .iter()
-            .find_map(|name| partial[*name].as_str())
-            .map_or(0, |count| count.parse().unwrap());
-        let message = partial["errorMessage"].as_str().unwrap_or_default();
-        (rejected, message.to_owned())
+    /// Records of the request, whether they become rows or are refused.
+    pub fn records(&self) -> u64 {
+        let points = |data: &Data| match data {
+            Data::Gauge(data) => data.data_points.len(),
+            Data::Sum(data) => data.data_points.len(),
+            Data::Histogram(data) => data.data_points.len(),
+            Data::ExponentialHistogram(data) => data.data_points.len(),
+            Data::Summary(data) => data.data_points.len(),
+        };
+        let count: usize = match self {
+            Export::Logs(request) => {
+                let groups = &request.resource_logs;
+                let scopes = groups.iter().flat_map(|group| &group.scope_logs);
+                scopes.map(|group| group.log_records.len()).sum()
+            }
+            Export::Traces(request) => {
+                let groups = &request.resource_spans;
+                let scopes = groups.iter().flat_map(|group| &group.scope_spans);
+                scopes.map(|group| group.spans.len()).sum()
+            }
+            Export::Metrics(request) => {
+                let groups = &request.resource_metrics;
+                let scopes = groups.iter().flat_map(|group| &group.scope_metrics);
+                let metrics = scopes.flat_map(|group| &group.metrics);
+                let data = metrics.filter_map(|metric| metric.data.as_ref());
+                data.map(points).sum()
+            }
+        };
+        count as u64
     }
 }
 

@@ -1,7 +1,5 @@
-//! What the fuzzers of OTAP begin with and have found, replayed; and the making of their first inputs.
+//! What the fuzzers of OTAP begin with.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,29 +15,7 @@ use otlake::proto::arrow::ArrowPayloadType as Type;
 use otlake::proto::arrow::{ArrowPayload, BatchArrowRecords};
 use prost::Message as _;
 
-use crate::support::otap_input;
-
-fn corpus(target: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/fuzz/corpus").join(target)
-}
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let inputs = fs::read_dir(corpus(target)).unwrap();
-    let count = inputs
-        .map(|input| run(&fs::read(input.unwrap().path()).unwrap()))
-        .count();
-    assert!(count >= 9, "only {count} inputs of {target}");
-}
-
-/// Scenario: every input of the fuzzers' corpora.
-/// Guarantees: no panic, not even one that is caught; memory is accounted for; a lost stream stays lost.
-#[test]
-fn the_fuzzers_corpora_are_read_without_a_panic() {
-    replay("otap_batch", otap_input::batch);
-    replay("otap_stream", otap_input::stream);
-    replay("otap_prewalk", otap_input::records);
-}
+use super::write;
 
 /// A type's IPC stream, and what each of its batches has.
 struct Written {
@@ -248,9 +224,4 @@ fn headers(number: usize) -> Bytes {
         1 => b"\x82\x86\x84\xbe\x58\x08no-cache",
         _ => b"\x82\x87\x85\xbf\x40\x0acustom-key\x0ccustom-value",
     })
-}
-
-fn write(target: &str, name: &str, input: &[u8]) {
-    fs::create_dir_all(corpus(target)).unwrap();
-    fs::write(corpus(target).join(name), input).unwrap();
 }
