@@ -165,7 +165,7 @@ fn decompress(
     let copied = match compression {
         Compression::Identity => io::copy(&mut &*compressed, &mut output),
         Compression::Gzip => io::copy(&mut MultiGzDecoder::new(compressed), &mut output),
-        Compression::Deflate => io::copy(&mut ZlibDecoder::new(compressed), &mut output),
+        Compression::Deflate => inflate_zlib(compressed, &mut output),
         Compression::Zstd => inflate_zstd(compressed, &mut output),
     };
     match (copied, output.refusal.take()) {
@@ -174,6 +174,20 @@ fn decompress(
         (Err(error), None) => Err(Refusal::new(
             Reason::Malformed,
             format!("the body cannot be decompressed: {error}"),
+        )),
+    }
+}
+
+/// Decompresses a zlib stream; answers the bytes that came out. The decoder itself passes over what stands behind it, and a
+/// request whose second half does would be taken for whole.
+fn inflate_zlib(compressed: &[u8], output: &mut Bounded) -> io::Result<u64> {
+    let mut decoder = ZlibDecoder::new(compressed);
+    let bytes = io::copy(&mut decoder, output)?;
+    match decoder.into_inner() {
+        [] => Ok(bytes),
+        rest => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} bytes behind its end", rest.len()),
         )),
     }
 }
@@ -418,6 +432,45 @@ mod tests {
             Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"part")))
         });
         Body::new(StreamBody::new(parts.chain(tokio_stream::pending())))
+    }
+
+    /// Scenario: a body in each compression, in two parts, and with a byte behind it.
+    /// Guarantees: no part is passed over: both come out where the format allows parts, or it is refused; nothing stays reserved.
+    #[tokio::test]
+    async fn nothing_behind_a_bodys_end_is_passed_over() {
+        use flate2::write::{GzEncoder, ZlibEncoder};
+        let part = b"a part";
+        let mut gzip = GzEncoder::new(Vec::new(), Default::default());
+        gzip.write_all(part).unwrap();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Default::default());
+        zlib.write_all(part).unwrap();
+        let budget = Budget::new(1 << 20);
+        for (compression, one, has_parts) in [
+            (Compression::Gzip, gzip.finish().unwrap(), true),
+            (Compression::Deflate, zlib.finish().unwrap(), false),
+            (
+                Compression::Zstd,
+                zstd::encode_all(&part[..], 1).unwrap(),
+                true,
+            ),
+        ] {
+            let read = |bytes: Vec<u8>| read(Body::from(bytes), compression, 1 << 10, &budget);
+            assert_eq!(read(one.clone()).await.unwrap().0, part[..]);
+            let two = read([&one[..], &one].concat()).await;
+            match two {
+                Ok((bytes, _)) => {
+                    assert_eq!((bytes.as_ref(), has_parts), (&b"a parta part"[..], true))
+                }
+                Err(refusal) => assert_eq!((refusal.reason, has_parts), (Reason::Malformed, false)),
+            }
+            let garbage = read([&one[..], b"x"].concat()).await;
+            assert_eq!(
+                garbage.unwrap_err().reason,
+                Reason::Malformed,
+                "{compression:?}"
+            );
+        }
+        assert_eq!(budget.reserved(), 0);
     }
 
     /// Scenario: bodies of which parts come slowly, and then nothing more.
