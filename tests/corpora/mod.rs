@@ -2,14 +2,15 @@
 
 mod otap;
 mod otlp;
+mod requests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{journal_input, otap_input, otlp_input};
+use crate::support::{compression_input, journal_input, otap_input, otlp_input, request_input};
 
 /// Each target of `scripts/fuzz`, and what it runs on its inputs.
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("journal_recovery", journal_input::recover),
     ("otap_batch", otap_input::batch),
     ("otap_stream", otap_input::stream),
@@ -17,6 +18,8 @@ const TARGETS: [(&str, fn(&[u8])); 7] = [
     ("otlp_protobuf", otlp_input::protobuf),
     ("otlp_json", otlp_input::json),
     ("ndjson", otlp_input::ndjson),
+    ("http_compression", compression_input::compressed),
+    ("admin", request_input::request),
 ];
 
 /// The folder of a target's inputs.

@@ -2,6 +2,7 @@
 
 pub mod arbitrary;
 pub mod certs;
+pub mod compression_input;
 pub mod crash_load;
 pub mod failing_sync;
 pub mod fake_clock;
@@ -9,6 +10,7 @@ pub mod faulty_disk;
 pub mod faulty_file;
 pub mod frames;
 pub mod journal_input;
+pub mod kept;
 pub mod load;
 pub mod open_metrics;
 pub mod otap_input;
@@ -20,6 +22,7 @@ pub mod otlp_send;
 pub mod outage;
 pub mod preload;
 pub mod raw;
+pub mod request_input;
 pub mod rows;
 pub mod sample;
 pub mod stream;

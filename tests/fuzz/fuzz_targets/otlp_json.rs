@@ -9,8 +9,4 @@ use otlake::decode::Encoding;
 #[path = "../otlp.rs"]
 mod otlp;
 
-fuzz_target!(|input: &[u8]| otlp::check(
-    Encoding::Json,
-    otlp::support::otlp_input::json,
-    input
-));
+fuzz_target!(|input: &[u8]| otlp::check(Encoding::Json, otlp::support::otlp_input::json, input));
