@@ -197,7 +197,8 @@ thread_local! {
     static ZSTD: RefCell<Option<raw::Decoder<'static>>> = const { RefCell::new(None) };
 }
 
-/// Decompresses frames of zstd; answers the bytes that came out.
+/// Decompresses frames of zstd; answers the bytes that came out. No frame at all is nothing: Go's encoder writes none for an
+/// empty message.
 fn inflate_zstd(compressed: &[u8], output: &mut Bounded) -> io::Result<u64> {
     let kept = ZSTD.with_borrow_mut(Option::take);
     let mut decoder = match kept {

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{compression_input, journal_input, otap_input, otlp_input, request_input};
 
+/// What a target runs on an input.
+type Run = fn(&[u8]);
+
 /// Each target of `scripts/fuzz`, and what it runs on its inputs.
-const TARGETS: [(&str, fn(&[u8])); 9] = [
+const TARGETS: [(&str, Run); 9] = [
     ("journal_recovery", journal_input::recover),
     ("otap_batch", otap_input::batch),
     ("otap_stream", otap_input::stream),

@@ -36,7 +36,8 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 #[ignore = "writes the first inputs of the fuzzer anew: only where their format has changed"]
 fn write_the_first_bodies() {
     let logs = sample::exports()[0].to_protobuf();
-    let compressions: [(u8, &str, fn(&[u8]) -> Vec<u8>); 4] = [
+    type Compress = fn(&[u8]) -> Vec<u8>;
+    let compressions: [(u8, &str, Compress); 4] = [
         (0, "identity", |bytes| bytes.to_vec()),
         (1, "gzip", gzip),
         (2, "deflate", deflate),

@@ -71,6 +71,7 @@ fn over_http(compression: Compression, piece: u8, body: &[u8]) {
             let is_told = [Reason::BodyTooLarge, Reason::Malformed].contains(&refusal.reason);
             assert!(is_told, "{refusal:?}");
         }
+        (Err(_), Some(_)) if is_doubtful(compression, body) => {}
         (read, expected) => panic!("{:?}, expected {expected:?}", read.map(|read| read.0)),
     }
     assert_eq!(budget.reserved(), 0);
@@ -104,8 +105,11 @@ fn over_grpc(compression: Compression, name: &str, piece: u8, body: &[u8]) {
             }
         });
         let is_ok = kept::run(is_ok(&served.router, request));
-        assert_eq!(is_ok, expected.is_some());
-        let rows = expected.map_or(0, |rows| rows.rows());
+        let is_doubtful = body
+            .get(5..)
+            .is_some_and(|message| is_doubtful(compression, message));
+        assert!(is_ok == expected.is_some() || !is_ok && is_doubtful);
+        let rows = expected.filter(|_| is_ok).map_or(0, |rows| rows.rows());
         assert_eq!(served.kept.take(), rows);
         assert_eq!(served.intake.budget.reserved(), 0);
     });
@@ -167,7 +171,18 @@ fn unzlib(body: &[u8]) -> Option<Vec<u8>> {
     is_whole.then_some(plain)
 }
 
+/// Whether zstd itself refuses or takes a body by how much room it is given: where the frame lies about its length, and ends in
+/// an empty block.
+fn is_doubtful(compression: Compression, body: &[u8]) -> bool {
+    let has_room = || zstd::bulk::decompress(body, BODY_BYTES_MAX + 1);
+    compression == Compression::Zstd && has_room().is_err()
+}
+
+/// No frame at all is taken too: some encoders write none for nothing.
 fn unzstd(body: &[u8]) -> Option<Vec<u8>> {
+    if body.is_empty() {
+        return Some(Vec::new());
+    }
     let mut decoder = zstd::stream::read::Decoder::with_buffer(body).ok()?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).ok()?;
     let mut plain = Vec::new();

@@ -71,8 +71,8 @@ impl Kind {
             Kind::Scope | Kind::Event => 3,
             Kind::Link => 4,
             Kind::Log => 6,
-            Kind::Point(_) | Kind::Exemplar => 7,
-            Kind::Span => 9,
+            Kind::Point(5 | 7 | 11) | Kind::Exemplar => 7,
+            Kind::Span | Kind::Point(9) => 9,
             Kind::Metric => 12,
             _ => return None,
         })

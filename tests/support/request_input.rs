@@ -106,8 +106,7 @@ pub fn is_success(input: &[u8]) -> bool {
     let (head, body) = head(PATHS[usize::from(which) % PATHS.len()], rest);
     let path = head.uri.path().to_owned();
     let (is_own, has) = (is_own(&head), tokens(&head.headers));
-    let given_none = !head.headers.contains_key("x-api-key")
-        && !head.headers.contains_key(http::header::AUTHORIZATION);
+    let given_none = gives_none(&head.headers);
     thread_local! {
         static SERVED: Served = served();
     }
@@ -172,7 +171,8 @@ async fn is_ok(router: &Router, request: Request<Body>, is_grpc: bool) -> bool {
     let is_success = response.status().is_success();
     let in_head = response.headers().get("grpc-status").cloned();
     let body = tokio::time::timeout(ANSWER_MAX, response.into_body().collect()).await;
-    if !is_grpc {
+    // At the other listener too a refusal is in gRPC for who speaks that.
+    if !is_grpc && in_head.is_none() {
         return is_success;
     }
     let trailers = body.ok().map(|body| body.expect("an answer is whole"));
@@ -218,6 +218,17 @@ fn head<'a>(path: &str, mut rest: &'a [u8]) -> (Head, &'a [u8]) {
     }
     head.uri = uri.build().unwrap_or_default();
     (head, rest)
+}
+
+/// Whether the headers have nothing where a token is looked for.
+fn gives_none(headers: &HeaderMap) -> bool {
+    let bearer = headers
+        .get(http::header::AUTHORIZATION)
+        .is_some_and(|value| {
+            let scheme = value.as_bytes().get(..7);
+            scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+        });
+    !bearer && !headers.contains_key("x-api-key")
 }
 
 /// Which of the tokens the headers have anywhere: for ingest, queries, admins.
