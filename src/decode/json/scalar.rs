@@ -91,13 +91,37 @@ pub(super) fn int<T: TryFrom<i128>>(raw: &RawValue) -> Result<Option<T>, &'stati
     Ok(Some(fitting))
 }
 
+/// The value of an integer, also of one with a point or an exponent, to its last digit: a double has too few digits for a time.
+/// Saturates far outside what any field holds.
 fn integral(text: &str) -> Option<i128> {
     if let Ok(value) = text.parse() {
         return Some(value);
     }
-    let value = decimal(text)?;
-    // The cast saturates, far outside what any field holds.
-    (value.fract() == 0.0).then_some(value as i128)
+    decimal(text)?;
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let magnitude = mantissa.trim_start_matches(['+', '-']);
+    let (whole, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let dropped = i64::try_from(digits.len() - significant.len()).ok()?;
+    let exponent: i64 = exponent.parse().ok()?;
+    let zeros = exponent
+        .checked_sub(i64::try_from(fraction.len()).ok()?)?
+        .checked_add(dropped)?;
+    // Below zero there is something behind the point.
+    let zeros = u32::try_from(zeros).ok()?;
+    let value = significant.parse::<i128>().ok();
+    let value = value.zip(10i128.checked_pow(zeros));
+    let value = value.and_then(|(value, power)| value.checked_mul(power));
+    let value = value.unwrap_or(i128::MAX);
+    Some(if mantissa.starts_with('-') {
+        -value
+    } else {
+        value
+    })
 }
 
 /// A finite double in JSON's own notation; `str::parse` rounds correctly, but also knows names that JSON does not.

@@ -99,6 +99,20 @@ fn attribute_values_follow_the_rules() {
         (r#"{"intValue":1.5e3}"#, "1500"),
         (r#"{"intValue":"1e3"}"#, "1000"),
         (r#"{"intValue":-0}"#, "0"),
+        // More digits than a double has.
+        (
+            r#"{"intValue":1735787045123456789.0}"#,
+            "1735787045123456789",
+        ),
+        (
+            r#"{"intValue":"-173.5787045123456789e16"}"#,
+            "-1735787045123456789",
+        ),
+        (
+            r#"{"intValue":1735787045123456789000e-3}"#,
+            "1735787045123456789",
+        ),
+        (r#"{"intValue":0.0e99999999999999999999}"#, "0"),
         (r#"{"doubleValue":1}"#, "1.0"),
         (r#"{"doubleValue":"0.1"}"#, "0.1"),
         (
@@ -152,6 +166,13 @@ fn wrong_values_are_malformed() {
         r#"{"intValue":1.5}"#,
         r#"{"intValue":true}"#,
         r#"{"intValue":"9223372036854775808"}"#,
+        r#"{"intValue":"-9223372036854775808.5"}"#,
+        r#"{"intValue":9223372036854775807.9}"#,
+        r#"{"intValue":1e-99999999999999999999}"#,
+        r#"{"intValue":1e99999999999999999999}"#,
+        r#"{"intValue":"."}"#,
+        r#"{"intValue":"-"}"#,
+        r#"{"intValue":"1e"}"#,
         r#"{"intValue":1e30}"#,
         r#"{"intValue":"inf"}"#,
         r#"{"doubleValue":"secret"}"#,
