@@ -9,6 +9,7 @@ mod counted;
 pub mod support {
     pub mod otlp;
     pub mod otlp_input;
+    pub mod otlp_json_form;
     pub mod otlp_plain;
     pub mod rows;
 }

@@ -17,6 +17,7 @@ pub mod otap_input;
 pub mod otap_load;
 pub mod otlp;
 pub mod otlp_input;
+pub mod otlp_json_form;
 pub mod otlp_plain;
 pub mod otlp_send;
 pub mod outage;

@@ -13,6 +13,7 @@ use otlake::rows::{Rejections, Rows, batch_bytes};
 use otlake::signal::{Signal, Table};
 
 use super::otlp::Export;
+use super::otlp_json_form::protobuf_of;
 use super::otlp_plain::plain;
 use super::rows::{self, RowTexts};
 
@@ -128,8 +129,8 @@ fn has_negative_zero(export: &Export) -> bool {
     })
 }
 
-/// A request as OTLP/JSON: spelled in another way, and as a line of NDJSON, it has the same outcome. One that was protobuf
-/// has the rows that it has as protobuf.
+/// A request as OTLP/JSON: it has the rows of the protobuf that it means by the specification; spelled in another way, and as a
+/// line of NDJSON, it has the same outcome. One that was protobuf has the rows that it has as protobuf.
 pub fn json(input: &[u8]) {
     let Some((first, signal, body)) = split(input) else {
         return;
@@ -149,6 +150,12 @@ pub fn json(input: &[u8]) {
     }
     let again = decode_bytes(signal, Encoding::Json, respelled(text).as_bytes());
     assert_same_outcome(&rows, &again, "spelled in another way");
+    if let Some(form) = protobuf_of(signal, text) {
+        let meant = decode_bytes(signal, Encoding::Protobuf, &form);
+        if !meant.as_ref().is_err_and(is_bound) {
+            assert_same_outcome(&rows, &meant, "as protobuf");
+        }
+    }
     if !text.contains('\n') && !text.trim_ascii().is_empty() {
         let line = decode_bytes(signal, Encoding::Ndjson, body);
         assert_same_outcome(&rows, &line, "as a line");

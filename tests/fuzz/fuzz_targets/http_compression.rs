@@ -14,6 +14,7 @@ mod support {
     pub mod kept;
     pub mod otlp;
     pub mod otlp_input;
+    pub mod otlp_json_form;
     pub mod otlp_plain;
     pub mod rows;
 }
