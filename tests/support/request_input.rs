@@ -22,9 +22,10 @@ use http_body_util::BodyExt as _;
 use otlake::config::{AllowedHosts, CorsOrigins, Tokens};
 use otlake::disk::{Disk, RealDisk};
 use otlake::journal::{Hooks, Journal, JournalConfig, MOMENT, scan};
-use otlake::receive::admin::{AdminService, Identity, JournalStatus};
+use otlake::receive::admin::AdminService;
 use otlake::receive::auth::Gate;
 use otlake::receive::intake::Intake;
+use otlake::receive::overview::{Identity, JournalStatus, Overview};
 use otlake::receive::readiness::Readiness;
 use otlake::receive::router;
 use otlake::receive::tokens::TokenBook;
@@ -37,8 +38,8 @@ use tower::ServiceExt as _;
 
 use super::kept::{self, Kept};
 
-/// By the first byte; those from [`HTTP_FROM`] on are at the listener of OTLP/HTTP.
-pub const PATHS: [&str; 16] = [
+/// By the first byte.
+pub const PATHS: [&str; 18] = [
     "/otlake.admin.v1.Admin/Flush",
     "/otlake.admin.v1.Admin/Status",
     "/otlake.admin.v1.Admin/Seals",
@@ -55,8 +56,9 @@ pub const PATHS: [&str; 16] = [
     "/v1/traces",
     "/v1/metrics",
     "/readyz",
+    "/otlake.admin.v1.Admin/Tail",
+    "/metrics",
 ];
-const HTTP_FROM: usize = 12;
 const STOP: &str = "/otlake.admin.v1.Admin/Stop";
 
 /// The tokens that are taken, each for one thing.
@@ -102,8 +104,9 @@ pub fn is_success(input: &[u8]) -> bool {
     let Some((&[which, piece], rest)) = input.split_first_chunk::<2>() else {
         return false;
     };
-    let is_grpc = usize::from(which) % PATHS.len() < HTTP_FROM;
-    let (head, body) = head(PATHS[usize::from(which) % PATHS.len()], rest);
+    let listed = PATHS[usize::from(which) % PATHS.len()];
+    let is_grpc = is_grpc(listed);
+    let (head, body) = head(listed, rest);
     let path = head.uri.path().to_owned();
     let (is_own, has) = (is_own(&head), tokens(&head.headers));
     let given_none = gives_none(&head.headers);
@@ -147,12 +150,18 @@ pub fn is_success(input: &[u8]) -> bool {
                 path if path.starts_with("/grpc.health.") => true,
                 path if path.starts_with("/grpc.reflection.") => ingest || query || admin,
                 "/readyz" | "/healthz" => true,
+                "/metrics" => query || admin,
                 _ => ingest || is_stream && given_none,
             };
             assert!(is_allowed, "{path}");
         }
         is_ok
     })
+}
+
+/// Whether one of [`PATHS`] is at the listener of gRPC.
+pub fn is_grpc(path: &str) -> bool {
+    !path.starts_with("/v1/") && !["/readyz", "/metrics"].contains(&path)
 }
 
 /// Waits until what the request began is over.
@@ -280,7 +289,7 @@ fn served() -> Served {
         target_bytes: u64::MAX,
         max_age: Duration::from_secs(3600),
     };
-    let admin = AdminService {
+    let overview = Arc::new(Overview {
         identity: Identity {
             writer: WriterId("fuzz".to_owned()),
             started_unix_ms: 0,
@@ -289,23 +298,29 @@ fn served() -> Served {
             transport_security: "",
             catalog: String::new(),
             data_path: String::new(),
+            connections_max: 1,
         },
         counters: Arc::clone(&intake.counters),
         budget: intake.budget.clone(),
         queue: SealQueue::new(limits, sequence),
         ledger,
-        journal_status: Arc::new(JournalStatus::default),
-        readiness: Arc::clone(&readiness),
+        journal_status: Box::new(JournalStatus::default),
+        readiness,
         connections: Arc::default(),
         otap_streams: Arc::default(),
-        stop: Arc::clone(&stop),
-    };
+        tails: Arc::clone(&intake.tails),
+    });
     let (going, ends) = watch::channel(false);
+    let admin = AdminService {
+        overview: Arc::clone(&overview),
+        stop: Arc::clone(&stop),
+        stopping: ends.clone(),
+    };
     // The gRPC listener's health begins a task.
     let grpc = kept::run(async { router::grpc(&gate, &intake, admin, 4318, ends).unwrap() });
     Served {
         grpc,
-        http: router::http(&gate, &intake, &readiness, 4317),
+        http: router::http(&gate, &intake, &overview, 4317),
         stop,
         intake,
         kept,
