@@ -51,7 +51,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a test waits for a state before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The real binary.
 pub const OTLAKE: &str = env!("CARGO_BIN_EXE_otlake");
@@ -310,7 +310,8 @@ impl Server {
 
     /// Waits until everything accepted so far is in the lake; answers how many rows the call brought there.
     pub async fn flush(&self) -> u64 {
-        let request = FlushRequest { timeout_ms: 20_000 };
+        let timeout_ms = u32::try_from(PATIENCE.as_millis()).unwrap();
+        let request = FlushRequest { timeout_ms };
         let flushed = self.admin().await.flush(request).await;
         flushed
             .unwrap_or_else(|status| panic!("{status}\n{}", self.log()))
