@@ -70,6 +70,9 @@ fn post(address: SocketAddr, target: &str, version: &str, lines: &str) -> String
 }
 
 /// Calls a gRPC method with one log record, under any `:authority`; and whatever `Host` comes beside it.
+///
+/// The connection ends without a farewell, which can be a reset: the record names the authority, so that the next call
+/// is not taken for a retry of this one.
 async fn call(address: SocketAddr, path: &str, authority: &str, host: Option<&str>) -> Status {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
@@ -78,7 +81,7 @@ async fn call(address: SocketAddr, path: &str, authority: &str, host: Option<&st
             .unwrap();
     let connection = tokio::spawn(connection);
     let message = match path {
-        EXPORT_LOGS => frame(false, &logs(vec![log("x")]).encode_to_vec()),
+        EXPORT_LOGS => frame(false, &logs(vec![log(authority)]).encode_to_vec()),
         _ => frame(false, &[]),
     };
     let mut request = Request::post(format!("http://{authority}{path}"))
