@@ -11,7 +11,7 @@ use arrow::datatypes::{UInt16Type, UInt32Type};
 
 use super::arrays::{NO_PLACE, Texts};
 use super::columns::Columns;
-use super::groups::{Groups, Index};
+use super::groups::{Groups, Index, counting_sort};
 use super::ids::Parents;
 use super::values::Values;
 use super::{check_text, check_texts, columns_of};
@@ -27,8 +27,8 @@ pub(super) struct Attributes<'a> {
     values: Values<'a>,
     /// The rows of each parent, sorted by key: of a repeated one the last is last.
     groups: Groups,
-    /// The parent at hand.
-    parent: usize,
+    /// The parent at hand, if one was turned to.
+    parent: Option<usize>,
     json: JsonText,
     /// Bytes written for all parents so far.
     written: usize,
@@ -68,7 +68,7 @@ impl<'a> Attributes<'a> {
             groups: Groups::in_order(columns, parents, index, keys.order())?,
             keys,
             values,
-            parent: usize::MAX,
+            parent: None,
             json: JsonText::new(),
             written: 0,
         })
@@ -76,12 +76,18 @@ impl<'a> Attributes<'a> {
 
     /// Turns to the attributes of a parent, by its row.
     pub(super) fn select(&mut self, parent: usize) {
-        self.parent = parent;
+        self.parent = Some(parent);
+    }
+
+    /// The rows of the parent at hand.
+    #[inline]
+    fn rows(&self) -> &[u32] {
+        self.parent.map_or(&[], |parent| self.groups.of(parent))
     }
 
     /// The row of a key at the parent at hand, the last of a repeated one.
     fn row_of(&self, key: &str) -> Option<usize> {
-        let rows = self.groups.of(self.parent);
+        let rows = self.rows();
         if rows.is_empty() {
             return None;
         }
@@ -124,7 +130,8 @@ impl<'a> Attributes<'a> {
     pub(super) fn write(&mut self) -> Result<&str, DecodeError> {
         let json = &mut self.json;
         json.clear();
-        let mut rows = self.groups.of(self.parent).iter().peekable();
+        let rows = self.parent.map_or(&[][..], |parent| self.groups.of(parent));
+        let mut rows = rows.iter().peekable();
         while let Some(row) = rows.next() {
             let rank = self.keys.rank(*row);
             if rows
@@ -231,30 +238,10 @@ impl<'a> Keys<'a> {
         self.ranks.get(row as usize).copied().unwrap_or_default()
     }
 
-    /// All rows, sorted by key, those of one key as they come: a counting sort, so that no parent's are sorted alone.
+    /// All rows, sorted by key, those of one key as they come: so that no parent's are sorted alone.
     fn order(&self) -> Vec<u32> {
-        let mut next = vec![0u32; self.names.len() + 1];
-        for rank in &self.ranks {
-            // Counted one further on, so that the sums below are starts.
-            if let Some(count) = next.get_mut(*rank as usize + 1) {
-                *count += 1;
-            }
-        }
-        let mut sum = 0;
-        for start in &mut next {
-            sum += *start;
-            *start = sum;
-        }
-        let mut order = vec![0u32; self.ranks.len()];
-        for (row, rank) in (0u32..).zip(&self.ranks) {
-            if let Some(next) = next.get_mut(*rank as usize) {
-                if let Some(place) = order.get_mut(*next as usize) {
-                    *place = row;
-                }
-                *next += 1;
-            }
-        }
-        order
+        let rows = (0u32..).take(self.ranks.len());
+        counting_sort(&self.ranks, self.names.len(), rows).1
     }
 
     fn rank_of(&self, key: &str) -> Option<u32> {

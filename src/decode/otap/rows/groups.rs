@@ -89,7 +89,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Groups children by the parents that their ids name: a counting sort.
+    /// Groups children by the parents that their ids name.
     ///
     /// # Errors
     /// [`DecodeError::Malformed`] when a child's parent does not exist, but for [`Index::partial`], or is one of several with
@@ -119,33 +119,14 @@ impl Groups {
                 rows: Vec::new(),
             });
         }
-        let mut starts = vec![0u32; index.rows + 1];
         for (row, parent) in parents.iter_mut().enumerate() {
             let found = index.find(*parent);
-            // Counted one further on, so that the sums below are starts.
-            match starts.get_mut(found as usize + 1) {
-                Some(count) if found < SEVERAL => *count += 1,
-                _ if found == NOBODY && index.is_partial => {}
-                _ => return orphan(columns, row, *parent, found),
+            if found >= SEVERAL && !(found == NOBODY && index.is_partial) {
+                return orphan(columns, row, *parent, found);
             }
             *parent = found;
         }
-        let mut sum = 0;
-        for start in &mut starts {
-            sum += *start;
-            *start = sum;
-        }
-        let mut next = starts.clone();
-        let mut rows = vec![0u32; parents.len()];
-        for row in order {
-            let parent = parents.get(row as usize).copied().unwrap_or(NOBODY);
-            if let Some(next) = next.get_mut(parent as usize) {
-                if let Some(place) = rows.get_mut(*next as usize) {
-                    *place = row;
-                }
-                *next += 1;
-            }
-        }
+        let (starts, rows) = counting_sort(&parents, index.rows, order);
         Ok(Groups { starts, rows })
     }
 
@@ -160,6 +141,41 @@ impl Groups {
             _ => &[],
         }
     }
+}
+
+/// Sorts rows by their keys, which are below `keys`; a row with another key is left out. Those of one key stay in `order`. Answers
+/// where each key's rows begin, with the end of the last, and the rows; behind them stand zeros for those left out.
+pub(super) fn counting_sort(
+    key_of_row: &[u32],
+    keys: usize,
+    order: impl IntoIterator<Item = u32>,
+) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; keys + 1];
+    for key in key_of_row {
+        // Counted one further on, so that the sums below are starts.
+        if let Some(count) = starts.get_mut((*key as usize).saturating_add(1)) {
+            *count += 1;
+        }
+    }
+    let mut sum = 0;
+    for start in &mut starts {
+        sum += *start;
+        *start = sum;
+    }
+    let mut next = starts.clone();
+    let mut rows = vec![0u32; key_of_row.len()];
+    for row in order {
+        let key = key_of_row.get(row as usize).copied().unwrap_or(NOBODY);
+        if (key as usize) < keys
+            && let Some(next) = next.get_mut(key as usize)
+        {
+            if let Some(place) = rows.get_mut(*next as usize) {
+                *place = row;
+            }
+            *next += 1;
+        }
+    }
+    (starts, rows)
 }
 
 fn orphan<T>(columns: &Columns<'_>, row: usize, parent: u32, found: u32) -> Result<T, DecodeError> {
