@@ -76,20 +76,9 @@ impl<'a> Page<'a> {
         family: Family,
         samples: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
     ) -> fmt::Result {
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let Family { name, unit, help } = family;
-        let mut metric = self
-            .encoder
-            .encode_descriptor(name, help, unit, MetricType::Counter)?;
-        for (labels, value) in samples {
-            with(&mut metric, &labels, |sample| {
-                sample.encode_counter::<NoLabelSet, _, u64>(&value, None)
-            })?;
-        }
-        Ok(())
+        self.numbers(family, MetricType::Counter, samples, |sample, value| {
+            sample.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        })
     }
 
     /// A gauge with a sample for each set of labels. Without any, there is no family.
@@ -98,6 +87,18 @@ impl<'a> Page<'a> {
         family: Family,
         samples: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
     ) -> fmt::Result {
+        self.numbers(family, MetricType::Gauge, samples, |sample, value| {
+            sample.encode_gauge(&value)
+        })
+    }
+
+    fn numbers<'l, const N: usize>(
+        &mut self,
+        family: Family,
+        metric_type: MetricType,
+        samples: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+        write: impl Fn(&mut MetricEncoder<'_>, u64) -> fmt::Result,
+    ) -> fmt::Result {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_none() {
             return Ok(());
@@ -105,9 +106,9 @@ impl<'a> Page<'a> {
         let Family { name, unit, help } = family;
         let mut metric = self
             .encoder
-            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+            .encode_descriptor(name, help, unit, metric_type)?;
         for (labels, value) in samples {
-            with(&mut metric, &labels, |sample| sample.encode_gauge(&value))?;
+            with(&mut metric, &labels, |sample| write(sample, value))?;
         }
         Ok(())
     }
