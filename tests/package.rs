@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use otlake::server_file::ServerFile;
 use tempfile::TempDir;
 
-use crate::support::{OTLAKE, eventually};
+use crate::support::{OTLAKE, Server, eventually};
 
 /// Packs the binary under test and unpacks it; answers the folder that came out.
 fn unpacked(dir: &TempDir) -> PathBuf {
@@ -81,8 +81,11 @@ async fn a_package_runs_where_there_is_nothing_else() {
     let tree = tokio::task::block_in_place(|| unpacked(&dir));
     let home = dir.path().join("home");
     fs::create_dir(&home).unwrap();
+    // A link, as docs/OPERATIONS.md and the image make one: the library is found beside what it points to.
+    let link = dir.path().join("otlake");
+    std::os::unix::fs::symlink(tree.join("bin/otlake"), &link).unwrap();
     let packed = Packed {
-        binary: tree.join("bin/otlake"),
+        binary: link,
         home: home.clone(),
     };
 
@@ -156,10 +159,10 @@ async fn a_package_runs_where_there_is_nothing_else() {
     }
 }
 
-/// Scenario: `otlake --version` and `otlake -V`.
-/// Guarantees: version and commit, and the versions of DuckDB and DuckLake, as scripts/versions.lock pins them; the short one is one line.
-#[test]
-fn the_version_names_what_it_was_built_of() {
+/// Scenario: `otlake --version` and `otlake -V`, and a lake.
+/// Guarantees: version and commit; the DuckDB that reads the lake, and the DuckLake that the lake is; the short one is one line.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_names_what_it_was_built_of() {
     let output = |flag: &str| {
         let output = Command::new(OTLAKE).arg(flag).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
@@ -168,12 +171,15 @@ fn the_version_names_what_it_was_built_of() {
     assert_eq!(output("-V"), format!("otlake {version}\n"));
     let text = output("--version");
     let lines: Vec<&str> = text.lines().collect();
-    let pins = include_str!("../scripts/versions.lock");
-    let duckdb = pins
-        .lines()
-        .find_map(|line| line.strip_prefix("duckdb "))
-        .unwrap();
     assert_eq!(lines[0], format!("otlake {version}"));
     assert!(lines[1].starts_with("commit   "), "{text}");
-    assert_eq!(lines[2..], [&format!("DuckDB   {duckdb}"), "DuckLake 1.0"]);
+    let server = Server::start();
+    server.flush().await;
+    let duckdb = server.sql("SELECT version()")[0][0].clone();
+    let duckdb = duckdb.trim_start_matches('v');
+    let format =
+        "SELECT value FROM __ducklake_metadata_lake.ducklake_metadata WHERE key = 'version'";
+    let ducklake = server.sql(format)[0][0].clone();
+    let found = [format!("DuckDB   {duckdb}"), format!("DuckLake {ducklake}")];
+    assert_eq!(lines[2..], found);
 }

@@ -18,8 +18,8 @@ const LONG_VERSION: &str = concat!(
     env!("OTLAKE_COMMIT"),
     "\nDuckDB   ",
     env!("OTLAKE_DUCKDB_VERSION"),
-    "\nDuckLake ",
-    "1.0"
+    // The format of the lakes that DuckDB's extension of this version makes; a test looks at one.
+    "\nDuckLake 1.0"
 );
 
 /// Receives OpenTelemetry over OTLP/gRPC and OTLP/HTTP and writes it to a DuckLake
