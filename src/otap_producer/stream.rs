@@ -15,8 +15,8 @@ use super::options::{Compression, Dictionaries, Options};
 use super::{Built, ProduceError};
 use crate::proto::arrow::{ArrowPayload, ArrowPayloadType};
 
-/// Level of Zstandard: its fastest usual one, since the sender must be cheaper than what it measures.
-const ZSTD_LEVEL: i32 = 1;
+/// Level of Zstandard: its default, which the collector's exporter has too.
+const ZSTD_LEVEL: i32 = 3;
 
 /// What the tables of a stream share.
 #[derive(Debug)]

@@ -45,7 +45,20 @@ impl JsonText {
         self.out.len()
     }
 
+    /// Begins a member of an object that is all of the text: with the brace if it is the first, else with a comma.
+    #[inline]
+    pub fn begin_member(&mut self) {
+        self.out.push(if self.out.is_empty() { '{' } else { ',' });
+    }
+
+    /// Ends an object that has members.
+    #[inline]
+    pub fn end_object(&mut self) {
+        self.out.push('}');
+    }
+
     /// Writes text that is JSON already: punctuation, or another finished text.
+    #[inline]
     pub fn raw(&mut self, json: &str) {
         self.out.push_str(json);
     }

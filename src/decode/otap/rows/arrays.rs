@@ -2,6 +2,7 @@
 //!
 //! Nothing here indexes by a key or an offset without looking at the length.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use arrow::array::{
@@ -122,12 +123,36 @@ impl<'a, T: ArrowPrimitiveType> Numbers<'a, T> {
                 .is_some_and(|number| self.get(right) == Some(number))
     }
 
-    /// The numbers of all rows as they lie there, if none is null and rows do not share them.
-    pub(super) fn plain(&self, rows: usize) -> Option<&'a [T::Native]> {
-        let has_nulls = self.places.outer.is_some() || self.places.nulls.is_some();
+    /// The numbers of all rows, if none is null: as they lie there, or gathered where rows share them.
+    pub(super) fn whole(&self, rows: usize) -> Option<Cow<'a, [T::Native]>> {
+        let Places {
+            keys,
+            nulls: None,
+            value_nulls: None,
+            outer: None,
+        } = self.places
+        else {
+            return None;
+        };
         let values = self.values;
-        (!has_nulls && !self.places.is_dictionary()).then(|| values.get(..rows))?
+        match keys {
+            Keys::Native => values.get(..rows).map(Cow::Borrowed),
+            Keys::U8(keys) => gathered(values, keys.get(..rows)?),
+            Keys::U16(keys) => gathered(values, keys.get(..rows)?),
+        }
     }
+}
+
+/// The value that each key names.
+fn gathered<T: Copy>(values: &[T], keys: &[impl Copy + Into<usize>]) -> Option<Cow<'static, [T]>>
+where
+    [T]: ToOwned<Owned = Vec<T>>,
+{
+    let mut numbers = Vec::with_capacity(keys.len());
+    for key in keys {
+        numbers.push(*values.get((*key).into())?);
+    }
+    Some(Cow::Owned(numbers))
 }
 
 impl Numbers<'_, TimestampNanosecondType> {

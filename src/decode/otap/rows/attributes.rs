@@ -1,7 +1,8 @@
 //! Attribute tables: the rows of each parent as one JSON object.
 //!
 //! Every distinct key is ranked and formatted once a batch, so that the keys of a parent are sorted as numbers and written
-//! as copies.
+//! as copies. Where equal attributes stand together, as quasi-delta encoding wants them, key and value are formatted once
+//! for all of them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::rows::JsonText;
 pub(super) struct Attributes<'a> {
     keys: Keys<'a>,
     values: Values<'a>,
+    runs: Runs,
     /// The rows of each parent, sorted by key: of a repeated one the last is last.
     groups: Groups,
     /// The parent at hand, if one was turned to.
@@ -61,13 +63,19 @@ impl<'a> Attributes<'a> {
         let keys = Keys::new(columns.texts("key")?, columns.rows());
         let values = Values::new(columns)?;
         let parents = Parents::<T>::new(columns)?;
-        let explicit = parents.explicit();
-        let parents = parents
-            .quasi_delta(|row| keys.same_as_before(row) && values.same_as_before(row, explicit))?;
+        let mut repeats = Vec::new();
+        let mut runs = Runs::default();
+        if parents.is_quasi_delta() {
+            repeats = keys.repeats();
+            values.repeat(&mut repeats, parents.explicit());
+            runs = Runs::new(&repeats, |row| values.is_other_text(row));
+        }
+        let parents = parents.quasi_delta(|row| repeats.get(row).is_some_and(|it| *it))?;
         Ok(Attributes {
             groups: Groups::in_order(columns, parents, index, keys.order())?,
             keys,
             values,
+            runs,
             parent: None,
             json: JsonText::new(),
             written: 0,
@@ -131,25 +139,82 @@ impl<'a> Attributes<'a> {
         let json = &mut self.json;
         json.clear();
         let rows = self.parent.map_or(&[][..], |parent| self.groups.of(parent));
-        let mut rows = rows.iter().peekable();
-        while let Some(row) = rows.next() {
-            let rank = self.keys.rank(*row);
-            if rows
-                .peek()
-                .is_some_and(|next| self.keys.rank(**next) == rank)
-            {
+        let (keys, values) = (&self.keys, &mut self.values);
+        let mut rows = rows.iter().map(|row| (*row, keys.rank(*row)));
+        let mut at_hand = rows.next();
+        while let Some((row, rank)) = at_hand {
+            at_hand = rows.next();
+            if at_hand.is_some_and(|(_, next)| next == rank) {
                 continue;
             }
-            json.raw(self.keys.member(rank, json.is_empty()));
-            self.values.write(json, *row as usize)?;
+            json.begin_member();
+            self.runs.write(json, row, |json| {
+                json.raw(keys.before_value(rank));
+                values.write(json, row as usize)
+            })?;
             check_text(json.len())?;
         }
         if !json.is_empty() {
-            json.raw("}");
+            json.end_object();
         }
         self.written = self.written.saturating_add(json.len());
         check_texts(self.written)?;
         Ok(json.as_str())
+    }
+}
+
+/// Runs of rows that have the same attribute as the row before.
+#[derive(Debug, Default)]
+struct Runs {
+    /// The run of each row; empty where runs are not known.
+    of_row: Vec<u32>,
+    /// Start and end in `text` of what each run has; an empty range is not formatted yet.
+    ranges: Vec<[usize; 2]>,
+    text: JsonText,
+}
+
+impl Runs {
+    /// `repeats` says of each row whether it has the attribute of the row before, `is_other` whether its text is another one
+    /// all the same.
+    fn new(repeats: &[bool], is_other: impl Fn(usize) -> bool) -> Runs {
+        let mut runs = 0u32;
+        let of_row = repeats.iter().enumerate().map(|(row, repeats)| {
+            // The first row begins the first run.
+            runs += u32::from(!repeats || is_other(row));
+            runs.saturating_sub(1)
+        });
+        let of_row = of_row.collect();
+        Runs {
+            of_row,
+            ranges: vec![[0, 0]; runs as usize],
+            text: JsonText::new(),
+        }
+    }
+
+    /// Writes the attribute of a row, as `format` writes it.
+    #[inline]
+    fn write(
+        &mut self,
+        json: &mut JsonText,
+        row: u32,
+        format: impl FnOnce(&mut JsonText) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        let run = self.of_row.get(row as usize);
+        let Some(range) = run.and_then(|run| self.ranges.get_mut(*run as usize)) else {
+            return format(json);
+        };
+        if range[0] == range[1] {
+            let start = self.text.len();
+            format(&mut self.text)?;
+            *range = [start, self.text.len()];
+        }
+        json.raw(
+            self.text
+                .as_str()
+                .get(range[0]..range[1])
+                .unwrap_or_default(),
+        );
+        Ok(())
     }
 }
 
@@ -162,8 +227,8 @@ struct Keys<'a> {
     ranks: Vec<u32>,
     /// Rows whose key is null, if any is.
     nulls: Option<Vec<bool>>,
-    /// What stands before a value, of every rank: `{"key":` of the first of an object, `,"key":` of the others.
-    members: Vec<[JsonText; 2]>,
+    /// What stands before a value, of every rank: `"key":`.
+    before_values: Vec<JsonText>,
 }
 
 /// A key that no row had yet.
@@ -215,17 +280,14 @@ impl<'a> Keys<'a> {
         for rank in &mut ranks {
             *rank = rank_of_number.get(*rank as usize).copied().unwrap_or(0);
         }
-        let member = |name: &&str| {
-            ["{", ","].map(|before| {
-                let mut member = JsonText::new();
-                member.raw(before);
-                member.string(name);
-                member.raw(":");
-                member
-            })
+        let before_value = |name: &&str| {
+            let mut text = JsonText::new();
+            text.string(name);
+            text.raw(":");
+            text
         };
         Keys {
-            members: names.iter().map(member).collect(),
+            before_values: names.iter().map(before_value).collect(),
             names,
             ranks,
             nulls,
@@ -249,20 +311,26 @@ impl<'a> Keys<'a> {
         u32::try_from(rank).ok()
     }
 
-    /// Whether a row has the key of the row before it; null is the same as null, and not as the empty one.
-    #[inline]
-    fn same_as_before(&self, row: usize) -> bool {
-        let is_null = |row: usize| self.nulls.as_ref().and_then(|nulls| nulls.get(row));
-        self.ranks.get(row) == self.ranks.get(row - 1) && is_null(row) == is_null(row - 1)
+    /// Of each row whether it has the key of the row before it; null is the same as null, and not as the empty one.
+    fn repeats(&self) -> Vec<bool> {
+        let mut repeats = vec![false; self.ranks.len()];
+        let pairs = self.ranks.iter().zip(self.ranks.iter().skip(1));
+        for (repeats, (before, rank)) in repeats.iter_mut().skip(1).zip(pairs) {
+            *repeats = before == rank;
+        }
+        if let Some(nulls) = &self.nulls {
+            let pairs = nulls.iter().zip(nulls.iter().skip(1));
+            for (repeats, (before, is_null)) in repeats.iter_mut().skip(1).zip(pairs) {
+                *repeats &= before == is_null;
+            }
+        }
+        repeats
     }
 
     /// What stands before the value of a key.
     #[inline]
-    fn member(&self, rank: u32, is_first: bool) -> &str {
-        let [first, further] = match self.members.get(rank as usize) {
-            Some(member) => member,
-            None => return "",
-        };
-        if is_first { first } else { further }.as_str()
+    fn before_value(&self, rank: u32) -> &str {
+        let text = self.before_values.get(rank as usize);
+        text.map_or("", JsonText::as_str)
     }
 }

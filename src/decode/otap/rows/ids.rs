@@ -95,6 +95,11 @@ where
         self.stated == Some(Encoding::QuasiDelta)
     }
 
+    /// Whether a column that is quasi-delta encoded by default is so.
+    pub(super) fn is_quasi_delta(&self) -> bool {
+        self.stated.unwrap_or(Encoding::QuasiDelta) == Encoding::QuasiDelta
+    }
+
     /// The parents of all rows, delta encoded by default.
     pub(super) fn delta(&self) -> Result<Vec<u32>, DecodeError> {
         if self.explicit() {
@@ -118,31 +123,31 @@ where
         same: impl Fn(usize) -> bool,
     ) -> Result<Vec<u32>, DecodeError> {
         let rows = self.columns.rows();
-        let plain = self.numbers.plain(rows);
-        let mut parents = Vec::with_capacity(rows);
-        let mut parent = T::Native::default();
-        for row in 0..rows {
-            let number = match plain {
-                Some(plain) => plain.get(row).copied(),
-                None => self.numbers.get(row),
-            };
-            let Some(number) = number else {
+        let number = |row| {
+            self.numbers.get(row).ok_or_else(|| {
                 let name = self.columns.name(Self::NAME);
-                return malformed(format!("{name} is null in row {row}"));
-            };
-            let add = match encoding {
+                DecodeError::Malformed(format!("{name} is null in row {row}"))
+            })
+        };
+        let numbers = match self.numbers.whole(rows) {
+            Some(numbers) => numbers,
+            None => (0..rows).map(number).collect::<Result<_, _>>()?,
+        };
+        let mut parent = T::Native::default();
+        let parents = numbers.iter().enumerate().map(|(row, number)| {
+            let adds = match encoding {
                 Encoding::Plain => false,
                 Encoding::Delta => true,
                 Encoding::QuasiDelta => row > 0 && same(row),
             };
-            parent = if add {
-                parent.add_wrapping(number)
+            parent = if adds {
+                parent.add_wrapping(*number)
             } else {
-                number
+                *number
             };
-            parents.push(parent.into());
-        }
-        Ok(parents)
+            parent.into()
+        });
+        Ok(parents.collect())
     }
 }
 

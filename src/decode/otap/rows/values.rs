@@ -2,6 +2,8 @@
 //!
 //! A dictionary's value is formatted the first time a row has it; every further row copies the text.
 
+use std::borrow::Cow;
+
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
 
 use super::arrays::{Blobs, NO_PLACE, Numbers, Switches, Texts};
@@ -30,7 +32,7 @@ pub(super) enum Kind {
 pub(super) struct Values<'a> {
     columns: Columns<'a>,
     /// What `type` says of each row; null is 0.
-    kinds: Vec<u8>,
+    kinds: Cow<'a, [u8]>,
     texts: Texts<'a>,
     /// Where in `texts` each row has its text, as [`super::arrays::Places::all`] has it.
     text_places: Vec<u32>,
@@ -47,8 +49,8 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     pub(super) fn new(columns: &Columns<'a>) -> Result<Values<'a>, DecodeError> {
         let kinds = columns.numbers::<UInt8Type>("type")?;
-        let kinds = match kinds.plain(columns.rows()) {
-            Some(kinds) => kinds.to_vec(),
+        let kinds = match kinds.whole(columns.rows()) {
+            Some(kinds) => kinds,
             None => (0..columns.rows()).map(|row| kinds.or_zero(row)).collect(),
         };
         let texts = columns.texts("str")?;
@@ -140,15 +142,24 @@ impl<'a> Values<'a> {
         Ok(())
     }
 
-    /// Whether a row's value is the same as the one before it, as quasi-delta encoding asks: the same kind, and the same
-    /// value of it. Empty, map, list and null never are, but for what [`super::ids::Parents::explicit`] says of bytes.
-    pub(super) fn same_as_before(&self, row: usize, explicit: bool) -> bool {
-        let before = row - 1;
-        let kind = self.kinds.get(row);
-        if kind != self.kinds.get(before) {
-            return false;
+    /// Keeps those of the marked rows that have the value of the row before, as quasi-delta encoding asks: the same kind, and
+    /// the same value of it. Empty, map, list and null never have, but for what [`super::ids::Parents::explicit`] says of
+    /// bytes.
+    pub(super) fn repeat(&self, repeats: &mut [bool], explicit: bool) {
+        let pairs = self.kinds.iter().zip(self.kinds.iter().skip(1));
+        for (repeats, (before, kind)) in repeats.iter_mut().skip(1).zip(pairs) {
+            *repeats &= before == kind;
         }
-        match kind {
+        for (row, repeats) in repeats.iter_mut().enumerate().skip(1) {
+            *repeats = *repeats && self.is_value_before(row, explicit);
+        }
+    }
+
+    /// Whether a row's value is that of the row before, both of one kind.
+    #[inline]
+    fn is_value_before(&self, row: usize, explicit: bool) -> bool {
+        let before = row - 1;
+        match self.kinds.get(row) {
             Some(1) => {
                 let (place, place_before) = (self.text_place(row), self.text_place(before));
                 place != NO_PLACE
@@ -168,6 +179,13 @@ impl<'a> Values<'a> {
             Some(7) => self.bytes.or_default(row) == self.bytes.or_default(before),
             _ => false,
         }
+    }
+
+    /// Whether a row whose value is that of the row before has another text: zeros are equal and may have a sign.
+    #[inline]
+    pub(super) fn is_other_text(&self, row: usize) -> bool {
+        let bits = |row| self.doubles.get(row).map(f64::to_bits);
+        self.kinds.get(row) == Some(&3) && row > 0 && bits(row) != bits(row - 1)
     }
 }
 
