@@ -62,7 +62,7 @@ pub enum Reason {
     JournalFailed,
     /// The body cannot be parsed or decompressed.
     Malformed,
-    /// The client went away inside the body.
+    /// The client went away inside the body, or sent it too slowly.
     Incomplete,
     /// The server is stopping.
     Stopping,

@@ -13,9 +13,9 @@ use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::timeout;
 use zstd::stream::raw::{self, DParameter, InBuffer, Operation as _, OutBuffer};
 
+use super::pace::Pace;
 use super::refusal::Refusal;
 use crate::memory::{Budget, Reservation};
 use crate::telemetry::Reason;
@@ -24,9 +24,6 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// The largest zstd window that is accepted, as a power of two: 8 MiB, what RFC 8878 asks every decoder to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-
-/// The longest that nothing may come of a body that has begun: it holds memory, and a place among the connections.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Bodies up to this size are decompressed where they arrive.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -86,7 +83,7 @@ impl Compression {
 /// The compressed form is collected first: only a decoder that sees the end can tell a body that was cut off.
 ///
 /// # Errors
-/// [`Refusal`]: too large, no memory, not decompressible, or cut off.
+/// [`Refusal`]: too large, no memory, not decompressible, cut off, or too slow.
 pub async fn read(
     body: Body,
     compression: Compression,
@@ -100,10 +97,10 @@ pub async fn read(
     inflate(received, reservation, compression, max_bytes, budget).await
 }
 
-/// Collects a body as it is, at most `max_bytes` and `framing_bytes` around them.
+/// Collects a body as it is, at most `max_bytes` and `framing_bytes` around them, as long as it comes at its [`Pace`].
 ///
 /// # Errors
-/// [`Refusal`]: too large, no memory, or cut off.
+/// [`Refusal`]: too large, no memory, cut off, or too slow.
 pub(super) async fn receive(
     mut body: Body,
     max_bytes: usize,
@@ -118,13 +115,15 @@ pub(super) async fn receive(
         let message = format!("the request's body ended early: {why}");
         Refusal::new(Reason::Incomplete, message)
     };
+    let mut pace = Pace::new();
     loop {
-        let frame = timeout(PAUSE_MAX, body.frame()).await;
-        let Some(frame) = frame.map_err(|_| incomplete(&"nothing more comes of it"))? else {
+        let frame = pace.next(body.frame()).await;
+        let Some(frame) = frame.map_err(|why| incomplete(&why))? else {
             break;
         };
         let frame = frame.map_err(|error| incomplete(&error))?;
         if let Some(data) = frame.data_ref() {
+            pace.received(data.len());
             received.append(data)?;
         }
     }
@@ -424,13 +423,14 @@ mod tests {
     use tokio::time::Instant;
     use tokio_stream::StreamExt as _;
 
+    use super::super::pace::PAUSE_MAX;
     use super::*;
 
     /// A body whose parts come this long after each other, by the paused clock; nothing more comes after the last.
-    fn body(parts: usize, pause: Duration) -> Body {
+    fn body(parts: usize, bytes: usize, pause: Duration) -> Body {
         let parts = tokio_stream::iter(0..parts).then(move |_| async move {
             tokio::time::sleep(pause).await;
-            Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"part")))
+            Ok::<_, io::Error>(Frame::data(Bytes::from(vec![7; bytes])))
         });
         Body::new(StreamBody::new(parts.chain(tokio_stream::pending())))
     }
@@ -474,18 +474,35 @@ mod tests {
         assert_eq!(budget.reserved(), 0);
     }
 
-    /// Scenario: bodies of which parts come slowly, and then nothing more.
-    /// Guarantees: the time begins anew with each part; when it is over the body is incomplete, and its memory free.
+    /// Scenario: bodies of which parts come slowly, but at their pace, and then nothing more; one that falls behind.
+    /// Guarantees: both are incomplete, each in its own words, when its time is over, and their memory is free.
     #[tokio::test(start_paused = true)]
-    async fn a_body_of_which_nothing_more_comes_is_given_up() {
+    async fn a_body_that_does_not_come_is_given_up() {
         let budget = Budget::new(1 << 20);
-        for parts in [0, 1, 100] {
+        for (parts, bytes, why) in [
+            (0, 1, "nothing more comes of it"),
+            (1, 1, "nothing more comes of it"),
+            (20, 4096, "nothing more comes of it"),
+            (
+                20,
+                1,
+                "it comes too slowly, with less than 100 bytes a second",
+            ),
+        ] {
             let began = Instant::now();
             let pause = PAUSE_MAX - Duration::from_secs(1);
-            let read = receive(body(parts, pause), 1 << 16, 0, &budget).await;
-            assert_eq!(read.unwrap_err().reason, Reason::Incomplete);
+            let read = receive(body(parts, bytes, pause), 1 << 20, 0, &budget).await;
+            let refusal = read.unwrap_err();
+            assert_eq!(refusal.reason, Reason::Incomplete);
+            let told = format!("the request's body ended early: {why}");
+            assert_eq!(refusal.message, told);
             let parts = u32::try_from(parts).unwrap();
-            assert_eq!(began.elapsed(), pause * parts + PAUSE_MAX);
+            match why {
+                "nothing more comes of it" => {
+                    assert_eq!(began.elapsed(), pause * parts + PAUSE_MAX)
+                }
+                _ => assert!(began.elapsed() < 3 * PAUSE_MAX),
+            }
             assert_eq!(budget.reserved(), 0);
         }
     }

@@ -22,6 +22,7 @@ pub mod listener;
 pub mod metrics;
 pub mod otap;
 pub mod overview;
+mod pace;
 pub mod readiness;
 pub mod refusal;
 pub mod retries;

@@ -12,15 +12,13 @@ use http_body_util::BodyExt as _;
 use crate::memory::{Budget, MemoryError, Reservation};
 use crate::receive::body::{self, Compression};
 use crate::receive::grpc::FRAME_HEAD_BYTES;
+use crate::receive::pace::Pace;
 use crate::receive::refusal::Refusal;
 use crate::telemetry::Reason;
 
 /// How long a message waits for memory in its middle, or before it is read: less than the five seconds after which exporters
 /// send a batch again that is still here.
 pub(super) const MEMORY_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// How long nothing may come of a message that has begun: what has come of it holds memory.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How often it looks again.
 const MEMORY_WAIT_STEP: Duration = Duration::from_millis(5);
@@ -59,6 +57,8 @@ pub(super) struct Messages {
     head: Vec<u8>,
     message: Vec<u8>,
     reservation: Reservation,
+    /// That of the message which has begun. Between messages a stream may be silent for as long as it likes.
+    pace: Pace,
 }
 
 impl Messages {
@@ -78,6 +78,7 @@ impl Messages {
             head: Vec::with_capacity(FRAME_HEAD_BYTES),
             message: Vec::new(),
             reservation: budget.empty(),
+            pace: Pace::new(),
         }
     }
 
@@ -113,15 +114,18 @@ impl Messages {
                     });
                 }
             }
-            // Between messages a stream may be silent for as long as it likes.
             let frame = if self.head.is_empty() {
+                self.pace = Pace::new();
                 self.body.frame().await
             } else {
-                let frame = tokio::time::timeout(PAUSE_MAX, self.body.frame()).await;
-                frame.map_err(|_| incomplete("nothing more comes of a message that has begun"))?
+                let frame = self.pace.next(self.body.frame()).await;
+                frame.map_err(|why| incomplete(&format!("a message has begun, and {why}")))?
             };
             match frame {
-                Some(Ok(frame)) => self.pending = frame.into_data().unwrap_or_default(),
+                Some(Ok(frame)) => {
+                    self.pending = frame.into_data().unwrap_or_default();
+                    self.pace.received(self.pending.len());
+                }
                 Some(Err(error)) => return Err(incomplete(&error.to_string())),
                 None if self.head.is_empty() => return Ok(Next::End),
                 None => return Err(incomplete("it ends inside a message")),
@@ -243,6 +247,7 @@ mod tests {
     use tokio_stream::iter;
 
     use super::*;
+    use crate::receive::pace::PAUSE_MAX;
 
     const MAX_BYTES: usize = 1000;
 
