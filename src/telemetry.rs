@@ -4,6 +4,7 @@
 //! per reason, and never holds a payload or a token.
 
 mod clients;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -16,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::clients::{CLIENTS_MAX, ClientSeen, Sent};
 use self::clients::{Clients, Key};
+pub use self::tokens::TokenUse;
 use crate::config::{LogConfig, LogFormat};
 use crate::latency::{Latencies, Latency};
 use crate::rows::{RecordError, Rejections};
@@ -110,46 +112,6 @@ pub struct Client {
     pub user_agent: String,
     /// The token it showed, where one is asked for.
     pub token: Option<Arc<TokenUse>>,
-}
-
-/// A token's name, and what it was used for since the start.
-#[derive(Debug)]
-pub struct TokenUse {
-    name: String,
-    requests: AtomicU64,
-    rows: AtomicU64,
-    bytes: AtomicU64,
-    refused_requests: AtomicU64,
-}
-
-impl TokenUse {
-    fn new(name: &str) -> TokenUse {
-        TokenUse {
-            name: name.to_owned(),
-            requests: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            refused_requests: AtomicU64::new(0),
-        }
-    }
-
-    /// What the token is called; never the token.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What was counted of it, as for a signal.
-    #[must_use]
-    pub fn counted(&self) -> Accepted {
-        Accepted {
-            requests: self.requests.load(Ordering::Relaxed),
-            rows: self.rows.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            refused_requests: self.refused_requests.load(Ordering::Relaxed),
-            ..Accepted::default()
-        }
-    }
 }
 
 /// What has been counted of one signal over one protocol.
@@ -250,9 +212,7 @@ impl Counters {
         counters.rows.fetch_add(taken.rows, Ordering::Relaxed);
         counters.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(token) = &client.token {
-            token.requests.fetch_add(1, Ordering::Relaxed);
-            token.rows.fetch_add(taken.rows, Ordering::Relaxed);
-            token.bytes.fetch_add(bytes, Ordering::Relaxed);
+            token.accept(taken.rows, bytes);
         }
         let now = unix_ms();
         for sent in taken.sent {
@@ -315,9 +275,6 @@ impl Counters {
             requests: 1,
             rows: 0,
         };
-        if let Some(token) = &client.token {
-            token.refused_requests.fetch_add(1, Ordering::Relaxed);
-        }
         self.refuse(key, refused, message, client);
     }
 
@@ -339,6 +296,10 @@ impl Counters {
     }
 
     fn refuse(&self, key: RefusalKey, refused: Refused, message: &str, client: &Client) {
+        let (signal, protocol, reason) = key;
+        if let Some(token) = &client.token {
+            token.refuse(reason, refused);
+        }
         let mut entries = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.entry(key).or_default();
         entry.count.requests += refused.requests;
@@ -358,7 +319,6 @@ impl Counters {
         let since_last = std::mem::take(&mut entry.unlogged);
         entry.logged = Some(Instant::now());
         drop(entries);
-        let (signal, protocol, reason) = key;
         tracing::warn!(
             signal = signal.map_or("-", Signal::name),
             protocol = protocol.name(),

@@ -242,7 +242,55 @@ async fn who_may_ask_for_the_status_may_read() {
     assert_eq!(reason("forbidden_origin"), 1.0);
     assert_eq!(reason("forbidden_host"), 1.0);
     let refused = "otlake_token_refused_requests_total";
-    assert_eq!(page.value(refused, &[("token", "agents")]), 1.0);
+    let of = |token, reason| page.find(refused, &[("token", token), ("reason", reason)]);
+    assert_eq!(of("agents", "not_permitted"), Some(1.0));
+    // With the right token: a page's origin, another host. Those are looked at before it.
+    assert_eq!(of("ops", "forbidden_origin"), None);
+    assert_eq!(page.sum(refused), 1.0);
+}
+
+/// Scenario: a request of which a record is refused, one that is refused whole, and one for another role, with their tokens.
+/// Guarantees: metrics and status have each by the token's name and its reason, and agree with the counts without names.
+#[tokio::test]
+async fn refusals_are_counted_by_token_and_reason() {
+    let server = with_tokens();
+    let (agents, board) = (("x-api-key", TOKENS[0].2), ("x-api-key", TOKENS[1].2));
+    use_it(&server, &[agents]).await;
+    let message = frame(false, &logs(vec![log("a")]).encode_to_vec());
+    let sent = call(server.grpc, EXPORT_LOGS, &[board], message).await;
+    assert_eq!(sent.status.code(), tonic::Code::PermissionDenied);
+    let page = open_metrics::open_metrics(&get(&server, &[board]).await.text());
+    let of = |name: &str, token, reason| {
+        let name = format!("otlake_token_refused_{name}_total");
+        page.find(&name, &[("token", token), ("reason", reason)])
+    };
+    assert_eq!(of("requests", "agents", "malformed"), Some(1.0));
+    assert_eq!(of("requests", "agents", "unknown_path"), Some(1.0));
+    assert_eq!(of("requests", "agents", "bad_span_id"), None);
+    assert_eq!(of("rows", "agents", "bad_span_id"), Some(1.0));
+    assert_eq!(of("requests", "board", "not_permitted"), Some(1.0));
+    for kind in ["requests", "rows"] {
+        let (by_token, in_all) = ("otlake_token_refused_", "otlake_refused_");
+        let sum = |family| page.sum(&format!("{family}{kind}_total"));
+        assert_eq!(sum(by_token), sum(in_all), "{kind}");
+    }
+
+    let status = server.status_with(Some(TOKENS[1].2)).await;
+    let refusals = |name: &str| {
+        let of = status.tokens.iter().find(|token| token.name == name);
+        let refusals = of.unwrap().refusals.iter();
+        let by_reason = refusals.map(|it| (it.reason.clone(), it.requests, it.rows));
+        by_reason.collect::<BTreeSet<_>>()
+    };
+    let refusal = |reason: &str, requests, rows| (reason.to_owned(), requests, rows);
+    let of_agents = [
+        refusal("malformed", 1, 0),
+        refusal("unknown_path", 1, 0),
+        refusal("bad_span_id", 0, 1),
+    ];
+    assert_eq!(refusals("agents"), BTreeSet::from(of_agents));
+    let of_board = [refusal("not_permitted", 1, 0)];
+    assert_eq!(refusals("board"), BTreeSet::from(of_board));
 }
 
 /// A metric as the document has it, or the server.

@@ -46,6 +46,9 @@ fn as_text(status: &StatusResponse, now: SystemTime) -> String {
         section("Received by token", tokens(&status.tokens));
     }
     section("Refused since the start", refused(&status.refusals));
+    if let Some(refused) = refused_by_token(&status.tokens) {
+        section("Refused by token", refused);
+    }
     section("Tables", tables(&status.tables));
     out
 }
@@ -228,6 +231,25 @@ fn tokens(tokens: &[TokenStatus]) -> String {
     columns(&header, &rows, 1)
 }
 
+/// Nothing where nothing was refused that showed a token.
+fn refused_by_token(tokens: &[TokenStatus]) -> Option<String> {
+    let of = |token: &TokenStatus| {
+        let refusals = token.refusals.iter();
+        let row = refusals.map(|refusal| {
+            vec![
+                token.name.clone(),
+                refusal.reason.clone(),
+                count(refusal.requests),
+                count(refusal.rows),
+            ]
+        });
+        row.collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = tokens.iter().flat_map(of).collect();
+    let header = ["token", "reason", "requests", "records alone"];
+    (!rows.is_empty()).then(|| columns(&header, &rows, 2))
+}
+
 fn refused(refusals: &[Refusal]) -> String {
     if refusals.is_empty() {
         return "  nothing".to_owned();
@@ -357,6 +379,11 @@ fn token_json(token: &TokenStatus) -> Value {
         "accepted_rows": token.accepted_rows,
         "accepted_bytes": token.accepted_bytes,
         "refused_requests": token.refused_requests,
+        "refusals": token.refusals.iter().map(|refusal| json!({
+            "reason": refusal.reason,
+            "requests": refusal.requests,
+            "rows": refusal.rows,
+        })).collect::<Vec<_>>(),
     })
 }
 

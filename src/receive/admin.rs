@@ -13,11 +13,11 @@ use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
     ClientSeen, FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
     SignalStatus, StatusRequest, StatusResponse, StopRequest, StopResponse, TableFiles,
-    TailRequest, TokenStatus,
+    TailRequest, TokenRefusal, TokenStatus,
 };
 use crate::seal::ledger::{RECENT_SEALS_MAX, SealRecord, Snapshot};
 use crate::signal::{Protocol, Signal, Table};
-use crate::telemetry::TokenUse;
+use crate::telemetry::{Reason, Refused, TokenUse};
 
 const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SEALS_DEFAULT: usize = 20;
@@ -180,6 +180,11 @@ impl Overview {
 
     fn tokens(&self) -> Vec<TokenStatus> {
         let tokens = self.counters.tokens();
+        let refusal = |(reason, refused): (Reason, Refused)| TokenRefusal {
+            reason: reason.name().to_owned(),
+            requests: refused.requests,
+            rows: refused.rows,
+        };
         let status = |token: &Arc<TokenUse>| {
             let counted = token.counted();
             TokenStatus {
@@ -188,6 +193,7 @@ impl Overview {
                 accepted_rows: counted.rows,
                 accepted_bytes: counted.bytes,
                 refused_requests: counted.refused_requests,
+                refusals: token.refused().into_iter().map(refusal).collect(),
             }
         };
         tokens.iter().map(status).collect()

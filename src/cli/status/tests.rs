@@ -1,5 +1,5 @@
 use super::*;
-use crate::proto::admin::Listener;
+use crate::proto::admin::{Listener, TokenRefusal};
 
 fn example() -> StatusResponse {
     StatusResponse {
@@ -166,6 +166,48 @@ fn repeated_requests_are_shown_when_there_are_any() {
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
+}
+
+/// Scenario: two tokens, of which one had requests and records refused.
+/// Guarantees: the text has its name with each reason, and so has the JSON; where nothing was refused there is no such section.
+#[test]
+fn refusals_are_shown_by_token() {
+    let token = |name: &str, refusals| TokenStatus {
+        name: name.to_owned(),
+        requests: 12,
+        refusals,
+        ..TokenStatus::default()
+    };
+    let refusal = |reason: &str, requests, rows| TokenRefusal {
+        reason: reason.to_owned(),
+        requests,
+        rows,
+    };
+    let refusals = vec![
+        refusal("not_permitted", 1234, 0),
+        refusal("bad_span_id", 0, 2),
+    ];
+    let now = UNIX_EPOCH + Duration::from_secs(1_767_225_700);
+    let mut status = StatusResponse {
+        tokens: vec![token("agents", refusals), token("board", Vec::new())],
+        ..example()
+    };
+    let shown = "\
+Refused by token
+  token   reason         requests  records alone
+  agents  not_permitted     1,234              0
+  agents  bad_span_id           0              2
+
+Tables
+";
+    let text = as_text(&status, now);
+    assert!(text.contains(shown), "{text}");
+    let tokens = as_json(&status)["tokens"].clone();
+    let expected = json!({"reason": "bad_span_id", "requests": 0, "rows": 2});
+    assert_eq!(tokens[0]["refusals"][1], expected);
+    assert_eq!(tokens[1]["refusals"], json!([]));
+    status.tokens[0].refusals.clear();
+    assert!(!as_text(&status, now).contains("Refused by token"));
 }
 
 /// Scenario: the same as JSON.

@@ -11,7 +11,7 @@ use super::process;
 use crate::receive::overview::{JournalStatus, Overview};
 use crate::seal::ledger::Snapshot;
 use crate::signal::{Protocol, Signal, Table};
-use crate::telemetry::Accepted;
+use crate::telemetry::{Accepted, Reason, Refused};
 
 /// Writes the whole page.
 pub(super) fn write(overview: &Overview, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -155,12 +155,32 @@ fn tokens(page: &mut Page<'_>, overview: &Overview) -> fmt::Result {
         ),
         each(|counted| counted.bytes),
     )?;
+    let refused: Vec<_> = tokens
+        .iter()
+        .flat_map(|token| {
+            let labels = |reason: Reason| [("token", token.name()), ("reason", reason.name())];
+            let refused = token.refused().into_iter();
+            refused.map(move |(reason, refused)| (labels(reason), refused))
+        })
+        .collect();
+    let each = |count: fn(&Refused) -> u64| {
+        let samples = refused.iter();
+        let samples = samples.map(move |(labels, refused)| (*labels, count(refused)));
+        samples.filter(|(_, count)| *count > 0)
+    };
     page.counters(
         Family::plain(
             "otlake_token_refused_requests",
             "Requests refused whole that showed the token.",
         ),
-        each(|counted| counted.refused_requests),
+        each(|refused| refused.requests),
+    )?;
+    page.counters(
+        Family::plain(
+            "otlake_token_refused_rows",
+            "Records refused alone, in requests that showed the token and were otherwise accepted.",
+        ),
+        each(|refused| refused.rows),
     )
 }
 
