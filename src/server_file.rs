@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::LakeArgs;
-use crate::lake::LakeConfig;
+use crate::lake::{LakeConfig, LakeError};
 
 const LOCK_FILE: &str = "lock";
 const SERVER_FILE: &str = "server.json";
@@ -160,6 +160,20 @@ impl LakeFile {
         ServerFile::running(data_dir)
             .map(|server| server.lake)
             .or_else(|| read(&data_dir.join(LAKE_FILE)))
+    }
+
+    /// Checks that this user would see the file if it were there.
+    ///
+    /// # Errors
+    /// [`LakeError::NotAllowed`], and what else the system says of a folder that is none.
+    pub fn check_is_visible(data_dir: &Path) -> Result<(), LakeError> {
+        let path = data_dir.join(LAKE_FILE);
+        match File::open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(LakeError::unreadable(&path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a server was ever ready in this data folder, also where its file cannot be understood.

@@ -3,13 +3,16 @@
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use otlake::lake::{Catalog, LakeConfig, open_read_only};
 use tempfile::TempDir;
 
 use crate::support::load::logs;
-use crate::support::{Server, ServerBuilder, data_dir, eventually, lake_config, query_all};
+use crate::support::outage::skip;
+use crate::support::{Server, ServerBuilder, data_dir, eventually, lake_config, otlake, query_all};
 
 /// The rights of a file or folder.
 fn mode(path: &Path) -> u32 {
@@ -179,4 +182,83 @@ async fn the_lake_is_open_to_its_group_when_asked_for() {
             assert_eq!(mode & 0o077, of_group, "{}", path.display());
         }
     }
+}
+
+/// The user and group that have no rights but those of everybody.
+const NOBODY: u32 = 65_534;
+
+/// Runs `otlake query` on a data folder as who is bound by the rights of files: the superuser is not.
+fn query_without_rights(folder: &Path) -> std::io::Result<Output> {
+    let mut query = otlake();
+    query
+        .args(["query", "FROM otlp_logs", "--data-dir"])
+        .arg(folder);
+    if rustix::process::geteuid().is_root() {
+        query.uid(NOBODY).gid(NOBODY);
+    }
+    query.output()
+}
+
+/// Scenario: somebody asks for rows of a lake of which one part after the other may not be read: the data folder, the file that
+/// names the lake, the catalog, the lake's folder, a file of rows; and of a data folder that is a file.
+/// Guarantees: each time the error names what may not be read and, where rights are missing, says what to do; never that there is no lake.
+#[tokio::test]
+async fn who_may_not_read_the_lake_is_told_so() {
+    let server = Server::start();
+    let rows = logs("a", 0..10);
+    server.logs().await.export(rows).await.unwrap();
+    server.flush().await;
+    let (status, dir) = server.stop();
+    assert!(status.success());
+    let folder = data_dir(&dir);
+    set_mode(dir.path(), 0o755);
+    for path in walk(&folder) {
+        set_mode(&path, if path.is_dir() { 0o755 } else { 0o644 });
+    }
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    match query_without_rights(&folder) {
+        // All may be read, so this is a machine on which nobody may run the binary or read DuckDB's.
+        Err(error) => return skip("who_may_not_read_the_lake_is_told_so", &error.to_string()),
+        Ok(output) if !output.status.success() => {
+            return skip("who_may_not_read_the_lake_is_told_so", &said(&output));
+        }
+        Ok(_) => {}
+    }
+
+    let lake = lake_config(&folder);
+    let is_rows = |path: &PathBuf| path.extension().is_some_and(|it| it == "parquet");
+    let parquet = walk(&lake.data_path).into_iter().find(is_rows).unwrap();
+    let lake_json = folder.join("lake.json");
+    for (denied, named) in [
+        (&folder, &lake_json),
+        (&lake_json, &lake_json),
+        (
+            &folder.join("catalog.sqlite"),
+            &folder.join("catalog.sqlite"),
+        ),
+        (&lake.data_path, &lake.data_path),
+        (&parquet, &parquet),
+    ] {
+        let before = mode(denied);
+        set_mode(denied, 0);
+        let output = query_without_rights(&folder).unwrap();
+        set_mode(denied, before);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let told = [
+            named.to_str().unwrap(),
+            "ermission denied",
+            "--lake-group-readable",
+        ];
+        for told in told {
+            assert!(said.contains(told), "{denied:?}: {said}");
+        }
+        assert!(!said.contains("no lake"), "{said}");
+    }
+    let output = query_without_rights(&lake_json).unwrap();
+    let said = said(&output);
+    assert!(
+        said.contains("Not a directory") && !said.contains("no lake"),
+        "{said}"
+    );
 }

@@ -44,6 +44,17 @@ pub enum LakeError {
         /// The catalog looked for.
         catalog: Catalog,
     },
+    /// The lake may be there, and this user has no right to read it.
+    #[error(
+        "cannot read {}: {source}; the lake is another user's: run this as the user that the server runs as, or let a group read it with `otlake serve --lake-group-readable` (docs/SECURITY.md, Files)",
+        .path.display()
+    )]
+    NotAllowed {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The catalog is there, the folder with its files is not.
     #[error("the lake's folder {} is gone while its catalog {catalog} is there: put the folder back (is a volume not mounted?)", .path.display())]
     NoDataFolder {
@@ -132,6 +143,7 @@ impl LakeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Io { .. }
+            | LakeError::NotAllowed { .. }
             | LakeError::DuckDb { .. }
             | LakeError::NoDataFolder { .. }
             | LakeError::NoCatalog { .. }
@@ -151,6 +163,15 @@ impl LakeError {
     #[must_use]
     pub fn is_missing_lake(&self) -> bool {
         matches!(self, LakeError::NoLake { .. })
+    }
+
+    /// Wraps what the system said about a file or folder of the lake that is to be read.
+    pub(crate) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> LakeError {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::PermissionDenied => LakeError::NotAllowed { path, source },
+            _ => LakeError::io("read", &path)(source),
+        }
     }
 
     /// Wraps what the system said about a file or folder.

@@ -52,15 +52,12 @@ impl Deref for LakeReader {
 /// later is seen by opening again.
 ///
 /// # Errors
-/// [`LakeError::NoLake`] before the first start of a server, [`LakeError::CatalogInUse`] for a DuckDB file that a
+/// [`LakeError::NoLake`] before the first start of a server, [`LakeError::NotAllowed`] for who has no right to read it,
+/// [`LakeError::CatalogInUse`] for a DuckDB file that a
 /// server has open, [`LakeError::Extension`], and [`LakeError::Io`] or [`LakeError::DuckDb`] for all else.
 pub fn open_read_only(config: &LakeConfig) -> Result<LakeReader, LakeError> {
     check_schema_name(&config.schema)?;
-    if !config.catalog.path().is_file() {
-        return Err(LakeError::NoLake {
-            catalog: config.catalog.clone(),
-        });
-    }
+    check_is_readable(config)?;
     let folder = PrivateFolder::new()?;
     let mut config = config.clone();
     if let Catalog::Sqlite(live) = &config.catalog {
@@ -73,6 +70,30 @@ pub fn open_read_only(config: &LakeConfig) -> Result<LakeReader, LakeError> {
         connection,
         _folder: folder,
     })
+}
+
+/// Checks that there is a lake that this user may read, as far as that can be told from catalog and folder: DuckDB would make
+/// a catalog that is missing, and does not tell the one from the other.
+fn check_is_readable(config: &LakeConfig) -> Result<(), LakeError> {
+    let catalog = config.catalog.path();
+    let file = match fs::File::open(catalog) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened.map_err(LakeError::unreadable(catalog))?),
+    };
+    let metadata = file.map(|file| file.metadata()).transpose();
+    let metadata = metadata.map_err(LakeError::unreadable(catalog))?;
+    if !metadata.is_some_and(|metadata| metadata.is_file()) {
+        return Err(LakeError::NoLake {
+            catalog: config.catalog.clone(),
+        });
+    }
+    // Whether something in it can be named. That it is not there is no matter to a lake without files.
+    match fs::metadata(config.data_path.join(".")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(LakeError::unreadable(&config.data_path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Copies a SQLite database and its write-ahead log as of one moment, without a lock.
@@ -100,7 +121,7 @@ fn copy_catalog(live: &Path, copy: &Path) -> Result<(), LakeError> {
 fn read(path: &Path) -> Result<Vec<u8>, LakeError> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        outcome => outcome.map_err(LakeError::io("read", path)),
+        outcome => outcome.map_err(LakeError::unreadable(path)),
     }
 }
 

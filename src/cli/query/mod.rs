@@ -44,7 +44,13 @@ pub(super) async fn run(args: QueryArgs) -> anyhow::Result<ExitCode> {
     let data_dir = std::path::absolute(&args.client.data_dir)?;
     let lake = match LakeFile::read(&data_dir) {
         Some(file) => file.complete(args.lake.clone(), &data_dir),
-        None => args.lake.clone(),
+        None => {
+            // What it says is needed where the user does not say it.
+            if args.lake.catalog.is_none() {
+                LakeFile::check_is_visible(&data_dir)?;
+            }
+            args.lake.clone()
+        }
     }
     .resolve(&data_dir)?;
     let sql = statement(args.sql.as_deref())?;
@@ -122,10 +128,24 @@ fn query(
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
+            let error = error.to_string();
+            eprintln!("{}", error.trim_end());
+            if let Some(hint) = hint(&error, lake) {
+                eprintln!("{hint}");
+            }
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// What to do about an error of DuckDB's, where its own words do not say it.
+fn hint(error: &str, lake: &LakeConfig) -> Option<&'static str> {
+    let folder = lake.data_path.to_str()?;
+    let is_ours = error.contains("Permission denied") && error.contains(folder);
+    is_ours.then_some(
+        "this user has no right to read the lake's files: run this as the user that the server runs as, or let a group \
+         read them with `otlake serve --lake-group-readable` (docs/SECURITY.md, Files)",
+    )
 }
 
 fn print(
