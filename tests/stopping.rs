@@ -13,13 +13,16 @@ use hyper::body::Frame;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use otlake::proto::admin::{StatusRequest, StopRequest};
+use otlake::receive::otap::stream_path;
 use otlake::server_file::ServerFile;
 use prost::Message as _;
 use rustix::process::Signal;
 use tonic::Code;
 
 use crate::support::crash_load::{CrashLoad, Temper};
+use crate::support::frames::{Http2, http2_call, http2_connect, http2_headers};
 use crate::support::load::{Load, logs};
+use crate::support::raw::EXPORT_LOGS;
 use crate::support::{Server, ServerBuilder, data_dir, eventually, otlake, read_log, sql};
 
 /// Waits until the server has said that it stops.
@@ -198,6 +201,29 @@ async fn stalled_clients_do_not_hold_up_the_stop() {
     let took = started.elapsed();
     assert!(took > Duration::from_secs(1), "nobody stalled: {took:?}");
     assert!(took < Duration::from_millis(3800), "{took:?}");
+    assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 10);
+}
+
+/// Scenario: peers over HTTP/2 that have fallen asleep: on a connection without a request, in an OTAP stream, after an answer.
+/// None of them says anything to the server's farewell.
+/// Guarantees: nobody waits for them as for a request in flight, for which there is half of the time; the rows are in the lake.
+#[tokio::test(flavor = "multi_thread")]
+async fn sleeping_peers_do_not_hold_up_the_stop() {
+    let mut server = Server::with(&["--seal-max-age", "1h", "--shutdown-grace", "100s"]);
+    let message = logs("a", 0..10).encode_to_vec();
+    let mut answered = Http2::connect(server.grpc);
+    answered.send(&http2_call(1, EXPORT_LOGS, &message));
+    assert_eq!(answered.header(1, "grpc-status"), "0");
+    let mut streaming = Http2::connect(server.grpc);
+    let path = stream_path(otlake::signal::Signal::Logs);
+    streaming.send(&http2_headers(1, path, "application/grpc"));
+    let _silent = [server.grpc, server.http].map(http2_connect);
+    let started = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(40), "{took:?}");
+    assert!(!server.log().contains("did not end in time"));
     assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 10);
 }
 

@@ -19,6 +19,7 @@ use tower::Service as _;
 
 use super::connection::{Io, Opening, RecentAnswers, WatchedStream};
 use super::handshake;
+use super::in_flight::InFlight;
 use super::refusal::Refusal;
 use super::retries::Retries;
 use super::tls::Tls;
@@ -46,6 +47,10 @@ const PENDING_RESETS_MAX: usize = 20;
 
 /// Streams that we have reset for the peer's errors. One more ends the connection.
 const ERROR_RESETS_MAX: usize = 1024;
+
+/// How long a stop waits for connections on which nothing is under way: HTTP/2 ends by a farewell that the peer answers, and
+/// a peer that is asleep, or gone without a word, never does.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// The pause after an accept that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -107,7 +112,7 @@ impl Drop for Counted {
     }
 }
 
-/// Serves `listener` until `stop` turns true; then lets requests in flight end.
+/// Serves `listener` until `stop` turns true; then lets requests in flight end. Connections without any have a moment.
 ///
 /// A full house waits in the system's backlog: accepting stops until a connection closes. The permit is taken after
 /// the connection, so that a listener that nobody uses keeps none from the other.
@@ -120,6 +125,7 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
+    let in_flight = InFlight::default();
     let builder = builder(&limits);
     loop {
         let next = async {
@@ -139,6 +145,7 @@ pub async fn serve(
                     served: served.clone(),
                     builder: builder.clone(),
                     watcher: graceful.watcher(),
+                    in_flight: in_flight.clone(),
                     stop: stop.clone(),
                 };
                 tokio::spawn(connection.run(stream, counted));
@@ -150,7 +157,12 @@ pub async fn serve(
         }
     }
     drop(listener);
-    graceful.shutdown().await;
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = in_flight.none_for(FAREWELL_MAX) => {
+            tracing::debug!("connections whose peers do not answer were left");
+        }
+    }
 }
 
 fn builder(limits: &ConnectionLimits) -> auto::Builder<TokioExecutor> {
@@ -180,6 +192,7 @@ struct Connection {
     builder: auto::Builder<TokioExecutor>,
     /// Asks it to end when the server stops.
     watcher: Watcher,
+    in_flight: InFlight,
     /// Ends it before it has begun.
     stop: watch::Receiver<bool>,
 }
@@ -223,13 +236,14 @@ impl Connection {
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let mut router = router.clone();
             let answers = Arc::clone(&answers);
+            let open = self.in_flight.begin();
             async move {
                 answers.request_arrived(request.version());
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(answers);
                 let response: Result<_, Infallible> = router.call(request).await;
-                response
+                response.map(|response| response.map(|body| open.until_the_end_of(body)))
             }
         });
         let io = TokioIo::new(Opening::new(io, HEADER_TIMEOUT));

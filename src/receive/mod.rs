@@ -16,6 +16,7 @@ mod connection;
 pub mod grpc;
 mod handshake;
 pub mod http;
+mod in_flight;
 pub mod intake;
 pub mod keep;
 pub mod listener;
