@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use otlake::decode::otap::message::parse;
 use otlake::decode::otap::{OtapError, StreamDecoder};
-use otlake::decode::{Encoding, decode};
+use otlake::decode::{DecodeError, Encoding, decode};
 use otlake::memory::Budget;
 use otlake::otap_producer::{Dictionaries, Options, Producer};
 use otlake::proto::arrow::BatchArrowRecords;
@@ -123,6 +123,44 @@ proptest! {
             prop_assert_eq!(budget.reserved(), decoder.held_bytes());
         }
         prop_assert_eq!(decoder.headers(&[]).err(), lost);
+        drop(decoder);
+        prop_assert_eq!(budget.reserved(), 0);
+    }
+
+    /// Scenario: random requests as the batches of one stream, and each over OTLP, where there is little memory: from too little
+    /// for any of them to enough for most.
+    /// Guarantees: on both ways a request is refused as a whole, and only for want of memory, or gives the rows that it gives
+    /// where there is enough. So do those behind a refused one while the stream goes on; a stream that is lost holds nothing.
+    /// All memory is given back.
+    #[test]
+    fn little_memory_refuses_whole_requests(requests in requests(), options in options(), bits in 10..20) {
+        let bytes = 1u64 << bits;
+        let (budget, budget_otlp) = (Budget::new(bytes), Budget::new(bytes));
+        let mut decoder = StreamDecoder::new(requests[0].signal(), &budget);
+        let mut producer = Producer::new(options);
+        let mut is_lost = false;
+        for (place, request) in requests.iter().enumerate() {
+            let batch = produce(&mut producer, request);
+            match decoder.decode(&batch, RECEIVED, budget.empty()) {
+                Ok(rows) => {
+                    prop_assert!(!is_lost);
+                    assert_as_over_otlp(&rows, request, place);
+                }
+                Err(OtapError::Batch(DecodeError::Memory(_))) => prop_assert!(!is_lost),
+                Err(OtapError::Stream(DecodeError::Memory(_))) => {
+                    is_lost = true;
+                    prop_assert_eq!(decoder.held_bytes(), 0);
+                }
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+            prop_assert_eq!(budget.reserved(), decoder.held_bytes());
+            let body = request.to_protobuf();
+            match decode(request.signal(), Encoding::Protobuf, &body, RECEIVED, budget_otlp.empty()) {
+                Ok(rows) => assert_as_over_otlp(&rows, request, place),
+                Err(error) => prop_assert!(matches!(error, DecodeError::Memory(_)), "{}", error),
+            }
+            prop_assert_eq!(budget_otlp.reserved(), 0);
+        }
         drop(decoder);
         prop_assert_eq!(budget.reserved(), 0);
     }
