@@ -190,6 +190,51 @@ async fn who_drips_a_body_is_given_up() {
     assert_eq!(begun.grpc.header(OTAP, "grpc-status"), "0");
 }
 
+/// Scenario: calls of the health and the admin service over HTTP/1.1, where nothing else would find the peer out, of which no
+/// more than two bytes ever come, by a clock that runs ahead; and one that declares more than it may send.
+/// Guarantees: the first two are given up as other requests are, the third is refused at once; each is counted.
+#[tokio::test]
+async fn who_stops_within_a_call_of_any_service_is_given_up() {
+    let clock = match FakeClock::new() {
+        Ok(clock) => clock,
+        Err(why) => return skip("who_stops_within_a_call_of_any_service_is_given_up", &why),
+    };
+    let server = clock.give_to(ServerBuilder::new().args(&["--seal-max-age", "1h"]));
+    let server = server.start();
+    let begin = |path: &str, bytes: usize| {
+        let mut stream = TcpStream::connect(server.grpc).unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc\r\ncontent-length: {bytes}\r\n\r\n\0\0"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let (health, status) = (
+        "/grpc.health.v1.Health/Check",
+        "/otlake.admin.v1.Admin/Status",
+    );
+    let begun = [begin(health, 100), begin(status, 100)];
+    let too_large = begin(health, 1 << 20);
+    let mut now_s = 0;
+    while refused(&server.status().await, "grpc", "incomplete").0 < 2 {
+        assert!(now_s < 100);
+        go_by(&server, &clock, &mut now_s, 7).await;
+    }
+    assert!(now_s >= 30, "{now_s}");
+    assert_eq!(
+        refused(&server.status().await, "grpc", "body_too_large"),
+        (1, 0)
+    );
+    for stream in begun {
+        let said = until_closed(stream);
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("grpc-status: 1\r\n"), "{said}");
+    }
+    let said = until_closed(too_large);
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("grpc-status: 8\r\n"), "{said}");
+}
+
 /// Scenario: the same requests by a slow line: some kilobytes after each pause of 28 seconds, for four minutes.
 /// Guarantees: all are accepted.
 #[tokio::test]
@@ -199,8 +244,9 @@ async fn who_is_slow_is_waited_for() {
         Ok(clock) => clock,
         Err(why) => return skip("who_is_slow_is_waited_for", &why),
     };
-    let server = clock.give_to(ServerBuilder::new().args(&["--seal-max-age", "1h"]));
-    let server = server.start();
+    // Without the journal, whose thread waits for a moment by the system's own clock.
+    let args = ["--seal-max-age", "1h", "--durability", "memory"];
+    let server = clock.give_to(ServerBuilder::new().args(&args)).start();
     let message = logs(vec![log("slow ".repeat(8_000))]).encode_to_vec();
     let framed = frame(false, &message);
     let mut begun = Begun::at(&server, message.len());

@@ -17,8 +17,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use super::admin::AdminService;
 use super::auth::{self, Gate};
-use super::body::LingeringBody;
-use super::grpc::{self, client};
+use super::body::{self, LingeringBody};
+use super::grpc::{self, FRAME_HEAD_BYTES, client};
 use super::http;
 use super::intake::Intake;
 use super::metrics;
@@ -28,6 +28,7 @@ use super::readiness::Readiness;
 use super::refusal::Refusal;
 use super::status;
 use crate::config::tokens::Role;
+use crate::memory::Budget;
 use crate::proto;
 use crate::proto::admin::admin_server::AdminServer;
 use crate::signal::Protocol;
@@ -58,6 +59,9 @@ const ADMIN_PREFIX: &str = "/otlake.admin.v1.Admin/";
 
 /// The only one of them that changes more than the time of a commit.
 const STOP_PATH: &str = "/otlake.admin.v1.Admin/Stop";
+
+/// The largest request to the health and admin services, bytes: theirs are a few words.
+const UNARY_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone)]
 struct Door {
@@ -201,8 +205,9 @@ async fn check_token(State(door): State<Door>, mut request: Request<Body>, next:
     let path = request.uri().path();
     let is_grpc = door.protocol == Protocol::Grpc;
     if is_grpc && path.starts_with(OPEN_PREFIX) {
-        return next.run(request).await;
+        return run_whole(&door, request, next).await;
     }
+    let is_admin = is_grpc && path.starts_with(ADMIN_PREFIX);
     // Streams of record batches refuse by themselves: their token may still come. If it is here, it has its name.
     let is_stream = is_grpc && otap::signal_of(path).is_some();
     let role = match door.protocol {
@@ -220,7 +225,23 @@ async fn check_token(State(door): State<Door>, mut request: Request<Body>, next:
     };
     match checked {
         Err(refusal) if !is_stream => door.refuse(&refusal, &request),
+        _ if is_admin => run_whole(&door, request, next).await,
         _ => next.run(request).await,
+    }
+}
+
+/// Reads the request of a call that has only one, before its service does: that would wait for it for ever, and hold
+/// megabytes of it. Its memory is not of the budget, so that these services answer when that is spent.
+async fn run_whole(door: &Door, request: Request<Body>, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let budget = Budget::new(2 * UNARY_BYTES_MAX as u64);
+    let received = body::receive(body, UNARY_BYTES_MAX, FRAME_HEAD_BYTES, &budget).await;
+    match received {
+        Ok((whole, _reservation)) => {
+            let request = Request::from_parts(parts, Body::from(whole));
+            next.run(request).await
+        }
+        Err(refusal) => door.refuse(&refusal, &Request::from_parts(parts, Body::empty())),
     }
 }
 

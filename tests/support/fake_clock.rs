@@ -52,7 +52,8 @@ impl FakeClock {
     }
 
     /// Makes so many seconds go by on the clock that timers go by, at once and altogether. A timer that is due then fires when
-    /// the server looks, as it does at each request.
+    /// the server looks, as it does at each request. A thread that waits on a lock for a time waits for these seconds too: the
+    /// system counts by its own clock until when.
     pub fn forward(&self, seconds: u64) {
         self.offset.write_all_at(&seconds.to_ne_bytes(), 8).unwrap();
     }
