@@ -6,6 +6,7 @@
 //! | listeners bound | requests in flight end |
 //! | journal read, lake opened, seals of the last run brought to disk | the open buffer is sealed and staged |
 //! | journal, publisher, sealer; open rows of the last run | staged seals are published |
+//! | quack, where it is asked for | quack, once what it was asked is answered |
 //! | servers; `server.json` | `server.json` removed, folder unlocked |
 //!
 //! The whole stop takes `shutdown_grace` at most. What is staged and not published by then waits on disk for the next
@@ -14,6 +15,7 @@
 mod notify;
 mod pipeline;
 pub(crate) mod reload;
+mod surface;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use tokio::task::JoinHandle;
 
 use self::pipeline::Pipeline;
 use self::reload::{Reload, Secrets};
+use self::surface::{QuackPort, ServedSurface};
 use crate::config::{ClientAuth, Config, TlsConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk::{Disk as _, RealDisk};
@@ -45,8 +48,9 @@ use crate::receive::router;
 use crate::seal::ledger::unix_ms;
 use crate::seal::queue::SealQueue;
 use crate::seal::recovery::RecoveryError;
-use crate::server_file::{LakeFile, ServerFile};
+use crate::server_file::{self, LakeFile, ServerFile};
 use crate::signal::{Durability, Protocol};
+use crate::sql::surface::SurfaceError;
 use crate::telemetry::Counters;
 
 /// Connections that wait in the system's backlog.
@@ -96,6 +100,9 @@ pub enum StartError {
     /// TLS cannot be spoken, or the token file cannot be used.
     #[error(transparent)]
     Secrets(#[from] reload::SecretsError),
+    /// Other DuckDBs cannot query the lake.
+    #[error(transparent)]
+    Surface(#[from] SurfaceError),
     /// Reflection cannot be set up.
     #[error(transparent)]
     Reflection(#[from] router::ReflectionError),
@@ -127,6 +134,8 @@ pub struct Daemon {
     servers: [JoinHandle<()>; 2],
     /// Looks after the files of TLS and tokens, where there are any.
     reload: Option<JoinHandle<()>>,
+    /// Where other DuckDBs query, where that is asked for.
+    surface: Option<ServedSurface>,
     signals: Signals,
 }
 
@@ -137,6 +146,8 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     /// OTLP/HTTP and the probes.
     pub http: SocketAddr,
+    /// Queries of other DuckDBs, where they are let in.
+    pub quack: Option<SocketAddr>,
 }
 
 impl Daemon {
@@ -152,9 +163,11 @@ impl Daemon {
             bind(config.grpc_listen, &config, "grpc-listen")?,
             bind(config.http_listen, &config, "http-listen")?,
         ];
+        let quack_port = QuackPort::reserve(&config)?;
         let addresses = Addresses {
             grpc: sockets[0].local_addr()?,
             http: sockets[1].local_addr()?,
+            quack: quack_port.as_ref().map(QuackPort::address),
         };
         let pipeline = Pipeline::start(&config, &data_dir).await?;
         let readiness = Readiness::new(Arc::clone(&pipeline.ledger), Arc::clone(&pipeline.journal));
@@ -179,7 +192,18 @@ impl Daemon {
             counters,
             reload: &reload,
         };
-        let served = parts.served(stops)?;
+        let (served, overview) = parts.served(stops)?;
+        let surface = match quack_port {
+            Some(port) => {
+                let stopping = stop.clone();
+                let stop = Arc::clone(&stop_requested);
+                Some(
+                    ServedSurface::start(&config, addresses, port, overview, stop, stopping)
+                        .await?,
+                )
+            }
+            None => None,
+        };
         // Before the first request is answered: a signal from here on must not end the process unprepared. Not
         // earlier: until now it should.
         let signals = Signals::new()?;
@@ -187,6 +211,7 @@ impl Daemon {
         let lake_file = LakeFile::new(&config.lake, data_dir.path());
         lake_file.write(data_dir.path())?;
         let mut server_file = ServerFile::new(addresses.grpc, addresses.http, lake_file);
+        server_file.quack = addresses.quack.map(server_file::for_clients);
         server_file.tls = reload.tls().map(|tls| reload::server_tls(&tls));
         let serve = |socket, served| {
             let (connections, stop) = (connections.clone(), stop.clone());
@@ -208,6 +233,7 @@ impl Daemon {
             stop_listening,
             servers,
             reload,
+            surface,
             signals,
         })
     }
@@ -271,6 +297,9 @@ impl Daemon {
             Ok(farewell) => farewell,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         };
+        if let Some(surface) = self.surface {
+            surface.finish(farewell.rows_lost, deadline).await;
+        }
         if let Err(error) = ServerFile::remove(self.data_dir.path()) {
             tracing::debug!(%error, "server.json cannot be removed");
         }
@@ -305,8 +334,8 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// What the two listeners serve: gRPC, then HTTP.
-    fn served(self, stops: Stops) -> Result<[Served; 2], StartError> {
+    /// What the two listeners serve: gRPC, then HTTP; and the running server as others see it.
+    fn served(self, stops: Stops) -> Result<([Served; 2], Arc<Overview>), StartError> {
         let pipeline = self.pipeline;
         let intake = Intake::new(
             pipeline.budget.clone(),
@@ -322,7 +351,7 @@ impl Parts<'_> {
             stop: stops.requested,
             stopping: stops.begun.clone(),
         };
-        let Addresses { grpc, http } = self.addresses;
+        let Addresses { grpc, http, .. } = self.addresses;
         let hosts = &self.config.allowed_hosts;
         let (at_grpc, at_http) = (gate.at(grpc, hosts), gate.at(http, hosts));
         let grpc_router = router::grpc(&at_grpc, &intake, admin, http.port(), stops.begun)?;
@@ -337,10 +366,11 @@ impl Parts<'_> {
             retries: Arc::clone(&pipeline.retries),
             counters: Arc::clone(&self.counters),
         };
-        Ok([
+        let listeners = [
             served(grpc_router, Protocol::Grpc),
             served(http_router, Protocol::Http),
-        ])
+        ];
+        Ok((listeners, overview))
     }
 
     fn overview(&self, gate: &Gate, intake: &Intake) -> Overview {
@@ -478,16 +508,30 @@ impl Signals {
 
 /// Binds a listener; the error names the setting and, for a port in use, what to do.
 fn bind(address: SocketAddr, config: &Config, setting: &str) -> Result<TcpListener, StartError> {
-    let bound = || -> std::io::Result<TcpListener> {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(SocketProtocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
+    let listening = || -> std::io::Result<TcpListener> {
+        let socket = bound(address)?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    bound().map_err(|error| StartError::Bind {
+    listening().map_err(|error| cannot_bind(address, config, setting, &error))
+}
+
+fn bound(address: SocketAddr) -> std::io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(SocketProtocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn cannot_bind(
+    address: SocketAddr,
+    config: &Config,
+    setting: &str,
+    error: &std::io::Error,
+) -> StartError {
+    StartError::Bind {
         address,
         setting: config.origins.place(setting),
         reason: match error.kind() {
@@ -497,5 +541,5 @@ fn bind(address: SocketAddr, config: &Config, setting: &str) -> Result<TcpListen
             ),
             _ => error.to_string(),
         },
-    })
+    }
 }

@@ -44,4 +44,5 @@ pub mod rows;
 pub mod seal;
 pub mod server_file;
 pub mod signal;
+pub mod sql;
 pub mod telemetry;

@@ -49,6 +49,9 @@ pub struct ServerFile {
     pub grpc: SocketAddr,
     /// Where a client on this machine reaches OTLP/HTTP.
     pub http: SocketAddr,
+    /// Where other DuckDBs query, where they are let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quack: Option<SocketAddr>,
     /// There when both listeners speak TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
@@ -78,6 +81,7 @@ impl ServerFile {
             pid: std::process::id(),
             grpc: for_clients(grpc),
             http: for_clients(http),
+            quack: None,
             tls: None,
             lake,
             started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
@@ -213,7 +217,7 @@ fn map_catalog_path(catalog: &str, map: impl Fn(&Path) -> PathBuf) -> String {
 }
 
 /// "Every address" is nowhere to connect to: loopback of the same family is.
-fn for_clients(bound: SocketAddr) -> SocketAddr {
+pub(crate) fn for_clients(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

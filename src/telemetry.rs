@@ -196,13 +196,37 @@ struct RefusalEntry {
 #[derive(Debug, Default)]
 pub struct Counters {
     accepted: [[AcceptedCounters; Protocol::ALL.len()]; Signal::ALL.len()],
+    active: AtomicU64,
     refused: Mutex<BTreeMap<RefusalKey, RefusalEntry>>,
     /// By name; those that were taken away among them.
     tokens: Mutex<BTreeMap<String, Arc<TokenUse>>>,
     clients: Clients,
 }
 
+/// A request that is being handled, until this is dropped.
+#[derive(Debug)]
+pub struct Active(Arc<Counters>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Counters {
+    /// Counts a request, whole here, as one that is being handled.
+    #[must_use]
+    pub fn handle(self: &Arc<Self>) -> Active {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Active(Arc::clone(self))
+    }
+
+    /// Requests that are being handled.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.active.load(Ordering::Relaxed)
+    }
+
     /// Counts an accepted request and the records of it that were refused alone.
     pub fn accept(&self, taken: &Taken<'_>) {
         let (signal, protocol, client) = (taken.signal, taken.protocol, taken.client);

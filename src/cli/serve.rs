@@ -28,7 +28,7 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    if args.check {
+    if args.check || config.foreign.dry_run {
         if let Err(error) = Secrets::read(&config) {
             eprintln!("error: {error}");
             return Ok(ExitCode::from(2));
@@ -71,8 +71,9 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let data_dir = config.data_dir.clone();
     let started = Daemon::start(config).await;
     let mut daemon = started.map_err(|error| explain(error, &data_dir))?;
-    let Addresses { grpc, http } = daemon.addresses();
-    tracing::info!(%grpc, %http, "ready");
+    let Addresses { grpc, http, quack } = daemon.addresses();
+    let quack = quack.map(tracing::field::display);
+    tracing::info!(%grpc, %http, quack, "ready");
     print!("{}", banner(daemon.config(), daemon.addresses()));
     daemon.wait_for_stop().await;
     let farewell = daemon.stop().await;
@@ -115,7 +116,7 @@ fn explain(error: StartError, data_dir: &Path) -> anyhow::Error {
 
 /// What a person needs right after the start.
 fn banner(config: &Config, addresses: Addresses) -> String {
-    let Addresses { grpc, http } = addresses;
+    let Addresses { grpc, http, .. } = addresses;
     let (auth, grpc_headers, sdk_headers) = match &config.auth {
         Auth::Token(_) => (
             "every client needs the token: authorization: Bearer TOKEN",
@@ -160,7 +161,7 @@ otlake {version}
   transport  {transport}
   access     {auth}
   answers    {answers}
-
+{sql}
   OpenTelemetry SDK
     export OTEL_EXPORTER_OTLP_ENDPOINT={endpoint} OTEL_EXPORTER_OTLP_PROTOCOL=grpc{sdk_headers}
   Codex (~/.codex/config.toml)
@@ -179,12 +180,30 @@ otlake {version}
         catalog = config.lake.catalog,
         files = config.lake.data_path.display(),
         answers = answers(config.durability),
+        sql = sql(config, addresses),
         program = super::program_name(),
         token = match config.auth {
             Auth::Token(_) => "OTLAKE_TOKEN=TOKEN ",
             Auth::Open { .. } => "",
         },
     );
+    text
+}
+
+/// Where other DuckDBs query, and what was taken from duckdb-otlp's environment.
+fn sql(config: &Config, addresses: Addresses) -> String {
+    let mut text = String::new();
+    if let (Some(quack), Some(address)) = (&config.quack, addresses.quack) {
+        let name = &quack.lake_name;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  quack      quack:{address}, for those with its token; the lake is `{name}` there"
+        );
+    }
+    for line in config.foreign.told() {
+        let _ = writeln!(text, "  duckdb-otlp {line}");
+    }
     text
 }
 

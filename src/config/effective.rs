@@ -47,6 +47,10 @@ pub(super) fn render(config: &Config) -> String {
             line("tls-client-auth", text(&ca.auth.name()));
         }
     }
+    if let Some(quack) = &config.quack {
+        line("quack-listen", text(&quack.listen));
+        line("lake-name", text(&quack.lake_name));
+    }
     line("data-dir", text(&config.data_dir.display()));
     line("catalog", text(&config.lake.catalog));
     line("data-path", text(&config.lake.data_path.display()));
@@ -113,6 +117,17 @@ fn unset(config: &Config) -> String {
         _ => "none".to_owned(),
     };
     let mut out = format!("# token: {token}\n");
+    let quack_token = match &config.quack {
+        Some(quack) => {
+            let comment = config.origins.comment("quack-token");
+            format!("{} ({comment}; masked)", quack.token)
+        }
+        None => "none, no other DuckDB queries here".to_owned(),
+    };
+    out += &format!("# quack-token: {quack_token}\n");
+    for line in config.foreign.told() {
+        out += &format!("# {line}\n");
+    }
     if config.tls.is_none() {
         out += "# tls-cert: none, both listeners speak plain HTTP\n";
     }

@@ -141,7 +141,7 @@ fn data_path(path: &Path, data_dir: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-fn check_schema(name: &str) -> Result<(), String> {
+pub(super) fn check_schema(name: &str) -> Result<(), String> {
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !starts_well || !is_word || name.len() > SCHEMA_BYTES_MAX {

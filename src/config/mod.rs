@@ -4,6 +4,7 @@
 //! flags (clap)        --grpc-listen ...    RawSettings  \
 //! environment         OTLAKE_GRPC_LISTEN   RawSettings   > first one set wins > validate > Config + Origins
 //! TOML file           grpc-listen = ...    RawSettings  /
+//! duckdb-otlp's names OTEL_HTTP_ADDR       RawSettings /    only with DUCKDB_MODE, see `duckdb_otlp`
 //! ```
 //!
 //! Invariants:
@@ -13,12 +14,14 @@
 //! - A token is never printed: not by `Debug`, not by [`Config::effective`], not inside an error.
 
 pub mod cors;
+mod duckdb_otlp;
 mod effective;
 mod error;
 pub mod hosts;
 pub mod lake;
 pub mod limits;
 mod origin;
+pub mod quack;
 mod raw;
 pub mod secret_file;
 mod sources;
@@ -35,10 +38,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cors::CorsOrigins;
+pub use duckdb_otlp::Foreign;
 pub use error::ConfigError;
 pub use hosts::AllowedHosts;
 pub use lake::LakeArgs;
 pub use origin::{Origin, Origins};
+pub use quack::QuackConfig;
 pub use raw::RawSettings;
 pub use sources::{OTHER_VARIABLES, variable_name};
 pub use value::{ClientAuth, LogFormat, LogLevel, Secret};
@@ -81,12 +86,16 @@ pub struct Config {
     pub seal: SealConfig,
     /// Where the rows go.
     pub lake: LakeConfig,
+    /// Where other DuckDBs query the lake; `None` is nowhere.
+    pub quack: Option<QuackConfig>,
     /// How long a graceful stop may take before the process leaves anyway.
     pub shutdown_grace: Duration,
     /// The server's own log.
     pub log: LogConfig,
     /// Where each setting came from, by key; for messages and [`Config::effective`].
     pub origins: Origins,
+    /// What duckdb-otlp's environment said.
+    pub foreign: Foreign,
 }
 
 /// Who may send, decided at the start.

@@ -12,6 +12,8 @@ pub enum Origin {
     Environment(String),
     /// The settings file.
     File(PathBuf),
+    /// A variable of duckdb-otlp's, by name.
+    Foreign(&'static str),
     /// Nobody set it.
     #[default]
     Default,
@@ -43,6 +45,7 @@ impl Origins {
             Origin::Flag | Origin::Default | Origin::DefaultFrom(_) => format!("--{key}"),
             Origin::Environment(name) => name,
             Origin::File(path) => format!("`{key}` in {}", path.display()),
+            Origin::Foreign(name) => name.to_owned(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Origins {
             Origin::Environment(name) => format!("environment {name}"),
             // Escaped: a line break in the path would end the comment.
             Origin::File(path) => format!("file {}", path.display().to_string().escape_debug()),
+            Origin::Foreign(name) => format!("duckdb-otlp's {name}"),
             Origin::Default => "default".to_owned(),
             Origin::DefaultFrom(other) => format!("default that follows from {other}"),
         }

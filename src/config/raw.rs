@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::quack::QuackAddress;
 use super::value::{ClientAuth, Count, ListenAddress, LogFormat, LogLevel, Secret, Size, Span};
 use crate::signal::Durability;
 
@@ -89,6 +90,23 @@ pub struct RawSettings {
     #[arg(long, value_name = "WHETHER", help_heading = "TLS")]
     #[serde(deserialize_with = "lenient")]
     pub tls_client_auth: Option<ClientAuth>,
+
+    /// Let DuckDB's of other processes query the lake here, with their extension quack [default: off; as a bare flag
+    /// 127.0.0.1:9494, and 9494 is the port where an address names none]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1", help_heading = "SQL")]
+    #[serde(deserialize_with = "lenient")]
+    pub quack_listen: Option<QuackAddress>,
+
+    /// Token of those who query over quack, needed with --quack-listen and another one than --token. Whoever has it can
+    /// read the whole lake, flush and stop
+    #[arg(long, value_name = "TOKEN", help_heading = "SQL")]
+    #[serde(deserialize_with = "lenient")]
+    pub quack_token: Option<Secret>,
+
+    /// What the lake is called in SQL over quack: a letter or `_`, then letters, digits or `_` [default: lake]
+    #[arg(long, value_name = "NAME", help_heading = "SQL")]
+    #[serde(deserialize_with = "lenient")]
+    pub lake_name: Option<String>,
 
     /// The server's own folder: lock, journal, staged files and, unless placed elsewhere, the lake [default: ./otlake-data]
     #[arg(long, value_name = "DIR", help_heading = "Lake")]

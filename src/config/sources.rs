@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde::de::value::{Error as TextError, MapDeserializer};
 
+use super::duckdb_otlp::{self, Foreign};
 use super::error::{ConfigError, Suggestion};
 use super::origin::{Origin, Origins};
 use super::raw::RawSettings;
@@ -46,6 +47,10 @@ pub(super) struct Sources {
     environment: RawSettings,
     file: RawSettings,
     file_path: PathBuf,
+    /// What duckdb-otlp's variables set, below everything else.
+    foreign: RawSettings,
+    /// Those variables.
+    pub(super) foreign_variables: Foreign,
     /// `RUST_LOG`, for the log level when no source of ours sets it.
     pub(super) rust_log: Option<String>,
     pub(super) origins: Origins,
@@ -62,8 +67,11 @@ impl Sources {
             (value, Origin::Flag)
         } else if let Some(value) = take(&mut self.environment) {
             (value, Origin::Environment(variable_name(key)))
+        } else if let Some(value) = take(&mut self.file) {
+            (value, Origin::File(self.file_path.clone()))
         } else {
-            (take(&mut self.file)?, Origin::File(self.file_path.clone()))
+            let value = take(&mut self.foreign)?;
+            (value, self.foreign_variables.origin(key))
         };
         self.origins.note(key, origin);
         Some(value)
@@ -84,6 +92,8 @@ pub(super) fn gather(
     config_file: Option<PathBuf>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Sources, ConfigError> {
+    let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+    let (foreign, foreign_variables) = duckdb_otlp::read(&variables)?;
     let environment = Environment::read(variables)?;
     let (file, file_path) = match config_file.or(environment.config_file) {
         Some(path) => (read_file(&path)?, path),
@@ -94,6 +104,8 @@ pub(super) fn gather(
         environment: environment.settings,
         file,
         file_path,
+        foreign,
+        foreign_variables,
         rust_log: environment.rust_log,
         origins: Origins::default(),
     })
@@ -130,21 +142,27 @@ impl Environment {
                 found.push((key.as_str(), variable_text(name, value)?));
             }
         }
-        // One by one first, because only so an error can name its variable.
-        for (key, value) in &found {
-            settings_from(std::slice::from_ref(&(*key, value.clone()))).map_err(|error| {
-                ConfigError::Value {
-                    at: variable_name(key),
-                    reason: error.to_string(),
-                }
-            })?;
-        }
-        environment.settings = settings_from(&found).map_err(|error| ConfigError::Value {
-            at: "environment".to_owned(),
-            reason: error.to_string(),
-        })?;
+        environment.settings = settings_of(&found, variable_name)?;
         Ok(environment)
     }
+}
+
+/// The settings of variables, by key; `name` is how the user knows a key.
+pub(super) fn settings_of(
+    found: &[(&str, String)],
+    name: impl Fn(&str) -> String,
+) -> Result<RawSettings, ConfigError> {
+    // One by one first, because only so an error can name its variable.
+    for (key, value) in found {
+        settings_from(&[(*key, value.clone())]).map_err(|error| ConfigError::Value {
+            at: name(key),
+            reason: error.to_string(),
+        })?;
+    }
+    settings_from(found).map_err(|error| ConfigError::Value {
+        at: "environment".to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn settings_from(pairs: &[(&str, String)]) -> Result<RawSettings, TextError> {
@@ -153,7 +171,7 @@ fn settings_from(pairs: &[(&str, String)]) -> Result<RawSettings, TextError> {
     ))
 }
 
-fn variable_text(name: &str, value: OsString) -> Result<String, ConfigError> {
+pub(super) fn variable_text(name: &str, value: OsString) -> Result<String, ConfigError> {
     value.into_string().map_err(|_| ConfigError::Value {
         at: name.to_owned(),
         reason: "the value is not UTF-8".to_owned(),

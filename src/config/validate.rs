@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::lake::{self, LakeArgs};
 use super::limits;
 use super::origin::{Origin, Origins};
+use super::quack;
 use super::raw::RawSettings;
 use super::sources::Sources;
 use super::value::{Count, LogFormat, LogLevel, Secret, Size, Span};
@@ -76,6 +77,8 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
         limits::SHUTDOWN_GRACE_RANGE,
     )?;
     let lake = lake_config(sources, &data_dir)?;
+    let taken = [("grpc-listen", grpc_listen), ("http-listen", http_listen)];
+    let quack = quack::validate(sources, &auth, taken)?;
     let log = log(sources)?;
     Ok(Config {
         data_dir,
@@ -97,8 +100,10 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
             max_age: max_age.0,
         },
         lake,
+        quack,
         shutdown_grace: grace.0,
         log,
+        foreign: std::mem::take(&mut sources.foreign_variables).settled(&sources.origins),
         origins: std::mem::take(&mut sources.origins),
     })
 }
@@ -130,7 +135,7 @@ fn listeners(sources: &mut Sources) -> Result<(SocketAddr, SocketAddr), ConfigEr
 
 /// Whether both cannot be bound at once. A wildcard takes the port on every address of its family, and that of
 /// IPv6 takes IPv4's too.
-fn same_port(one: SocketAddr, two: SocketAddr) -> bool {
+pub(super) fn same_port(one: SocketAddr, two: SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| {
         wide.is_unspecified() && (wide.is_ipv6() || wide.is_ipv4() == other.is_ipv4())
     };

@@ -20,7 +20,7 @@ pub(super) fn is_supervised() -> bool {
 
 /// Both listeners answer.
 pub(super) fn ready(addresses: Addresses) {
-    let Addresses { grpc, http } = addresses;
+    let Addresses { grpc, http, .. } = addresses;
     let status = format!("OTLP/gRPC on {grpc}, OTLP/HTTP on {http}");
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }

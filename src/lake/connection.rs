@@ -1,4 +1,4 @@
-//! Opens DuckDB and attaches the lake to it as `lake`.
+//! Opens DuckDB and attaches the lake to it, as `lake` unless it is served to others under a name of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const WRITER_THREADS: i64 = 1;
 pub(super) fn open_for_reading(config: &LakeConfig, spill: &Path) -> Result<Connection, LakeError> {
     let connection = open(Config::default(), spill)?;
     extensions::load(&connection, config)?;
-    attach(&connection, config, Access::Read)?;
+    attach(&connection, config, &Attachment::READ)?;
     let schema = identifier(&config.schema);
     connection
         .execute_batch(&format!("USE lake.{schema}"))
@@ -50,7 +50,7 @@ pub(super) fn open_read_write(config: &LakeConfig) -> Result<Connection, LakeErr
         .join("duckdb-tmp");
     let connection = open(settings, &spill)?;
     extensions::load(&connection, config)?;
-    attach(&connection, config, Access::Write)?;
+    attach(&connection, config, &Attachment::WRITE)?;
     Ok(connection)
 }
 
@@ -68,13 +68,45 @@ pub(super) fn check_schema_name(name: &str) -> Result<(), LakeError> {
     })
 }
 
+/// How a lake is attached.
+pub(super) struct Attachment<'a> {
+    /// What it is called in SQL.
+    pub(super) name: &'a str,
+    access: Access,
+    /// What the database of its catalog is called, where it takes the place of an attachment of its name.
+    replacing_with: Option<&'a str>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
     Write,
 }
 
-fn open(settings: Config, spill: &Path) -> Result<Connection, LakeError> {
+impl<'a> Attachment<'a> {
+    const READ: Attachment<'static> = Attachment {
+        name: "lake",
+        access: Access::Read,
+        replacing_with: None,
+    };
+
+    const WRITE: Attachment<'static> = Attachment {
+        name: "lake",
+        access: Access::Write,
+        replacing_with: None,
+    };
+
+    /// To read, in place of what has the name so far. Transactions that read the former one go on with it.
+    pub(super) fn replacing(name: &'a str, metadata: &'a str) -> Attachment<'a> {
+        Attachment {
+            name,
+            access: Access::Read,
+            replacing_with: Some(metadata),
+        }
+    }
+}
+
+pub(super) fn open(settings: Config, spill: &Path) -> Result<Connection, LakeError> {
     // Extensions are loaded by us, by path; DuckDB must not go to the network for one behind our back.
     let settings = settings
         .with("autoinstall_known_extensions", "false")
@@ -86,8 +118,16 @@ fn open(settings: Config, spill: &Path) -> Result<Connection, LakeError> {
     Connection::open_in_memory_with_flags(settings).map_err(LakeError::duckdb("open DuckDB"))
 }
 
-fn attach(connection: &Connection, config: &LakeConfig, access: Access) -> Result<(), LakeError> {
-    let error = match connection.execute_batch(&attach_sql(config, access, false)) {
+/// Attaches the lake.
+///
+/// # Errors
+/// [`LakeError::CatalogInUse`], and [`LakeError::DuckDb`] for all else.
+pub(super) fn attach(
+    connection: &Connection,
+    config: &LakeConfig,
+    attachment: &Attachment<'_>,
+) -> Result<(), LakeError> {
+    let error = match connection.execute_batch(&attach_sql(config, attachment, false)) {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
@@ -101,7 +141,7 @@ fn attach(connection: &Connection, config: &LakeConfig, access: Access) -> Resul
     // under another name, is still the same lake: its files are recorded relative to that path.
     if moved_from(&text).is_some_and(|old| !old.is_dir()) {
         return connection
-            .execute_batch(&attach_sql(config, access, true))
+            .execute_batch(&attach_sql(config, attachment, true))
             .map_err(LakeError::duckdb(format!("attach {}", config.catalog)));
     }
     Err(LakeError::duckdb(format!("attach {}", config.catalog))(
@@ -116,7 +156,7 @@ fn moved_from(message: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-fn attach_sql(config: &LakeConfig, access: Access, overrides: bool) -> String {
+fn attach_sql(config: &LakeConfig, attachment: &Attachment<'_>, overrides: bool) -> String {
     let file = absolute(config.catalog.path());
     let (uri, journal) = match config.catalog {
         Catalog::Sqlite(_) => (
@@ -127,14 +167,22 @@ fn attach_sql(config: &LakeConfig, access: Access, overrides: bool) -> String {
     };
     let data_path = absolute(&config.data_path);
     let mut options = format!("DATA_PATH {}", literal(&data_path.to_string_lossy()));
-    match access {
+    match attachment.access {
         Access::Read => options.push_str(", READ_ONLY"),
         Access::Write => options.push_str(journal),
     }
     if overrides {
         options.push_str(", OVERRIDE_DATA_PATH true");
     }
-    format!("ATTACH {} AS lake ({options})", literal(&uri))
+    let replace = match attachment.replacing_with {
+        Some(metadata) => {
+            options.push_str(&format!(", METADATA_CATALOG {}", literal(metadata)));
+            "OR REPLACE "
+        }
+        None => "",
+    };
+    let name = identifier(attachment.name);
+    format!("ATTACH {replace}{} AS {name} ({options})", literal(&uri))
 }
 
 /// The path as DuckLake records it, the same from every working folder.

@@ -27,10 +27,25 @@ const PARENTS_MAX: usize = 6;
 /// # Errors
 /// [`LakeError::Extension`] with all that was tried, for the first that cannot be loaded.
 pub(super) fn load(connection: &Connection, config: &LakeConfig) -> Result<(), LakeError> {
-    let names: &[&str] = match config.catalog {
-        Catalog::Sqlite(_) => &["ducklake", "sqlite_scanner"],
-        Catalog::DuckDb(_) => &["ducklake"],
-    };
+    match config.catalog {
+        Catalog::Sqlite(_) => load_named(connection, config, &["ducklake", "sqlite_scanner"]),
+        Catalog::DuckDb(_) => load_named(connection, config, &["ducklake"]),
+    }
+}
+
+/// Loads what serving other DuckDBs needs: quack, and httpfs, whose random numbers quack names its sessions by.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_quack(connection: &Connection, config: &LakeConfig) -> Result<(), LakeError> {
+    load_named(connection, config, &["httpfs", "quack"])
+}
+
+fn load_named(
+    connection: &Connection,
+    config: &LakeConfig,
+    names: &[&str],
+) -> Result<(), LakeError> {
     let engine = Engine::of(connection)?;
     let folders = folders(config.extension_dir.as_deref());
     if let Some(folder) = config.extension_dir.as_deref()

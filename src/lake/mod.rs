@@ -12,7 +12,8 @@
 //!   does not list are removed with the care that `sweep` describes; DuckLake's own orphan clean-up is never called.
 //! - **A reader keeps its snapshot** for [`LakeConfig::snapshot_retention`]: files that a merge replaced leave
 //!   the disk only that long after.
-//! - **A reader is consistent**: [`open_read_only`] reads a private copy of a SQLite catalog, see `reader`.
+//! - **A reader is consistent**: [`open_read_only`] reads a private copy of a SQLite catalog, see `reader`; [`ServedLake`]
+//!   reads one of any catalog, and takes a new one when the catalog has changed, see `served`.
 //! - **Publishing goes first.** Maintenance shares the publisher's thread, works in small steps and only while
 //!   no seal waits.
 
@@ -29,6 +30,7 @@ mod publish;
 mod publisher;
 mod queue;
 mod reader;
+mod served;
 mod sql;
 mod sweep;
 mod tables;
@@ -47,6 +49,7 @@ pub use publish::Lake;
 pub use publisher::Publisher;
 pub use queue::PublishQueue;
 pub use reader::{LakeReader, open_read_only};
+pub use served::ServedLake;
 
 /// Where the lake is and how it is kept.
 #[derive(Clone, Debug)]

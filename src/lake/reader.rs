@@ -27,6 +27,12 @@ use super::{Catalog, LakeConfig};
 /// Attempts to read the catalog without a commit in the middle; commits are tens of milliseconds apart at least.
 const COPY_ATTEMPTS_MAX: u32 = 100;
 
+/// What follows a SQLite database's name in that of its write-ahead log.
+pub(super) const SQLITE_LOG: &str = "-wal";
+
+/// What follows a DuckDB file's name in that of its write-ahead log.
+pub(super) const DUCKDB_LOG: &str = ".wal";
+
 /// The pause between two attempts.
 const COPY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -62,7 +68,7 @@ pub fn open_read_only(config: &LakeConfig) -> Result<LakeReader, LakeError> {
     let mut config = config.clone();
     if let Catalog::Sqlite(live) = &config.catalog {
         let copy = folder.path.join("catalog.sqlite");
-        copy_catalog(live, &copy)?;
+        copy_catalog(live, &copy, SQLITE_LOG)?;
         config.catalog = Catalog::Sqlite(copy);
     }
     let connection = open_for_reading(&config, &folder.path.join("spill"))?;
@@ -96,13 +102,15 @@ fn check_is_readable(config: &LakeConfig) -> Result<(), LakeError> {
     }
 }
 
-/// Copies a SQLite database and its write-ahead log as of one moment, without a lock.
+/// Copies a database of one file and its write-ahead log, which has the file's name and `log` after it, as of one moment,
+/// without a lock.
 ///
 /// Both files are read twice, in turn: database, log, database, log. When neither changed, the moment between the
-/// first two reads and the last two is one at which both were as read. A transaction that is only partly in the
-/// log is not committed, so SQLite leaves it out.
-fn copy_catalog(live: &Path, copy: &Path) -> Result<(), LakeError> {
-    let log = with_suffix(live, "-wal");
+/// first two reads and the last two is one at which both were as read: as a crash would have left them, which SQLite and
+/// DuckDB can open. A transaction that is only partly in the log is not committed, so they leave it out.
+pub(super) fn copy_catalog(live: &Path, copy: &Path, log: &'static str) -> Result<(), LakeError> {
+    let suffix = log;
+    let log = with_suffix(live, suffix);
     for _ in 0..COPY_ATTEMPTS_MAX {
         let first = (read(live)?, read(&log)?);
         let second = (read(live)?, read(&log)?);
@@ -111,7 +119,7 @@ fn copy_catalog(live: &Path, copy: &Path) -> Result<(), LakeError> {
             continue;
         }
         write(copy, &first.0)?;
-        return write(&with_suffix(copy, "-wal"), &first.1);
+        return write(&with_suffix(copy, suffix), &first.1);
     }
     let busy = io::Error::new(io::ErrorKind::ResourceBusy, "it changes all the time");
     Err(LakeError::io("copy the catalog", live)(busy))
@@ -130,7 +138,7 @@ fn write(path: &Path, content: &[u8]) -> Result<(), LakeError> {
 }
 
 /// SQLite names the log after the file that a symbolic link leads to.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = absolute(path).into_os_string();
     name.push(suffix);
     PathBuf::from(name)
@@ -138,12 +146,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// A folder under the system's temporary one that only this user can read. Removed on drop.
 #[derive(Debug)]
-struct PrivateFolder {
-    path: PathBuf,
+pub(super) struct PrivateFolder {
+    pub(super) path: PathBuf,
 }
 
 impl PrivateFolder {
-    fn new() -> Result<PrivateFolder, LakeError> {
+    pub(super) fn new() -> Result<PrivateFolder, LakeError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tonic::{Request, Response, Status};
 
-use super::overview::Overview;
+use super::overview::{FlushError, Flushed, Overview};
 use super::tail;
 use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
@@ -42,25 +42,16 @@ impl Admin for AdminService {
             0 => FLUSH_TIMEOUT_DEFAULT,
             ms => Duration::from_millis(ms.into()),
         };
-        let mut committed = self.overview.ledger.watch_committed();
-        let before = self.overview.ledger.waiting_rows();
-        let (through, buffered) = self.overview.queue.cut_now();
-        let arrival = committed.wait_for(|id| *id >= through);
-        match tokio::time::timeout(timeout, arrival).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => return Err(Status::unavailable("the server is stopping")),
-            Err(_) => {
-                let why = self.overview.readiness.trouble().unwrap_or_default();
-                return Err(Status::deadline_exceeded(format!(
-                    "not everything is in the lake after {timeout:?}; nothing is lost and it is tried further. {why}"
-                )));
+        match self.overview.flush(timeout).await {
+            Ok(Flushed { rows, seal }) => Ok(Response::new(FlushResponse {
+                rows,
+                seal_id: seal.0,
+            })),
+            Err(error @ FlushError::Stopping) => Err(Status::unavailable(error.to_string())),
+            Err(error @ FlushError::Late { .. }) => {
+                Err(Status::deadline_exceeded(error.to_string()))
             }
         }
-        let seal_id = committed.borrow().0;
-        Ok(Response::new(FlushResponse {
-            rows: before + buffered,
-            seal_id,
-        }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

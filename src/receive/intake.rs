@@ -21,7 +21,7 @@ use crate::journal::Digest;
 use crate::memory::{Budget, Reservation};
 use crate::rows::{Rejections, Rows};
 use crate::signal::{Protocol, Signal};
-use crate::telemetry::{Client, Counters, Reason, Sent, Taken};
+use crate::telemetry::{Active, Client, Counters, Reason, Sent, Taken};
 
 /// Bodies up to this size are decoded where they arrive, within about a millisecond; larger ones would hold up the other
 /// connections of the thread, but handing one over wakes another thread and then this one again.
@@ -136,6 +136,7 @@ struct Tally {
     client: Client,
     /// When all of it was here.
     arrived: Instant,
+    _active: Active,
 }
 
 impl Tally {
@@ -240,6 +241,7 @@ impl Intake {
             bytes: body.len(),
             client,
             arrived: Instant::now(),
+            _active: self.counters.handle(),
         };
         let decoded = self.decode(signal, encoding, body).await;
         let decoded = decoded
@@ -269,6 +271,7 @@ impl Intake {
             bytes,
             client,
             arrived: Instant::now(),
+            _active: self.counters.handle(),
         };
         let digest = self.retries.digest_rows(signal, &rows);
         self.take_in(Decoded { rows, digest }, tally).await

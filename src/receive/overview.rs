@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use super::readiness::Readiness;
 use super::tail::Tails;
@@ -10,7 +11,7 @@ use crate::latency::Latencies;
 use crate::memory::Budget;
 use crate::seal::ledger::Ledger;
 use crate::seal::queue::SealQueue;
-use crate::signal::{Durability, Protocol, WriterId};
+use crate::signal::{Durability, Protocol, SealId, WriterId};
 use crate::telemetry::Counters;
 
 /// What does not change while the server runs.
@@ -77,4 +78,56 @@ pub struct Overview {
     pub otap_streams: Arc<AtomicUsize>,
     /// Who watches what is accepted.
     pub tails: Arc<Tails>,
+}
+
+/// What a flush has brought to the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flushed {
+    /// Rows that were not in the lake before.
+    pub rows: u64,
+    /// The newest seal in the lake.
+    pub seal: SealId,
+}
+
+/// Why not everything is in the lake; nothing is lost, and it is tried further.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// The server stops, which brings everything to the lake or leaves it on disk.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The time was over first.
+    #[error(
+        "not everything is in the lake after {waited:?}; nothing is lost and it is tried further. {why}"
+    )]
+    Late {
+        /// How long it was waited.
+        waited: Duration,
+        /// What is in the way, where that is known.
+        why: String,
+    },
+}
+
+impl Overview {
+    /// Brings everything received so far to the lake, and waits for it.
+    ///
+    /// # Errors
+    /// [`FlushError`] when it is not there in time.
+    pub async fn flush(&self, timeout: Duration) -> Result<Flushed, FlushError> {
+        let mut committed = self.ledger.watch_committed();
+        let before = self.ledger.waiting_rows();
+        let (through, buffered) = self.queue.cut_now();
+        let arrival = committed.wait_for(|id| *id >= through);
+        match tokio::time::timeout(timeout, arrival).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(FlushError::Stopping),
+            Err(_) => {
+                let why = self.readiness.trouble().unwrap_or_default();
+                let waited = timeout;
+                return Err(FlushError::Late { waited, why });
+            }
+        }
+        let seal = *committed.borrow();
+        let rows = before + buffered;
+        Ok(Flushed { rows, seal })
+    }
 }

@@ -1,0 +1,291 @@
+//! Reads the lake for others, in the server's own process, for as long as it runs.
+//!
+//! A DuckDB of its own, apart from the publisher's: whoever queries can neither write to the lake nor hold the publisher
+//! up. It has the lake attached read-only, to a private copy of the catalog, for the reason that `reader` gives: DuckDB
+//! reads a live SQLite catalog in several steps, and a merge between them makes tables look empty.
+//!
+//! # Invariants
+//! - **Before each query the copy is as new as the catalog** ([`ServedLake::refresh`]), so what a flush has waited for is
+//!   seen by every query after it, and what was seen once is seen again.
+//! - **A copy never changes.** A newer one takes its place under the lake's name; a transaction that has begun to read
+//!   goes on with its own, so a query that is planned over several tables sees one moment of all of them.
+//! - **A copy is there while it is read**: it is removed once nobody has it open any more, [`GRACE`] after it was
+//!   replaced at the earliest.
+//! - **Nothing outside of the lake's folder and the private one can be opened**, and no setting changed, once
+//!   [`ServedLake::lock`] was called. DuckDB's SQLite functions do not keep to that: who serves strangers must not let
+//!   them call any.
+
+use std::collections::HashSet;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use duckdb::{Config, Connection};
+
+use super::connection::{Attachment, absolute, attach, check_schema_name, open};
+use super::error::LakeError;
+use super::reader::{DUCKDB_LOG, PrivateFolder, SQLITE_LOG, copy_catalog, with_suffix};
+use super::sql::{identifier, literal};
+use super::tables::SEALS;
+use super::{Catalog, LakeConfig, extensions};
+use crate::signal::Table;
+
+/// Memory of all queries together; more goes to temporary files.
+const MEMORY_MAX: &str = "1GB";
+
+/// Temporary files of all queries together: the journal must keep room on the disk that it may share.
+const SPILL_MAX: &str = "4GB";
+
+/// File systems stamp a change with a clock that ticks: changes nearer to each other than this may look the same.
+const STAMP_TICK: Duration = Duration::from_millis(100);
+
+/// A query that was planned against a copy when it was replaced has opened it by then.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The lake, open for the queries of others.
+pub struct ServedLake {
+    config: LakeConfig,
+    /// What the lake is called in SQL.
+    name: String,
+    // Dropped in this order: DuckDB has files of the folder open.
+    current: Mutex<Current>,
+    folder: PrivateFolder,
+}
+
+/// The copy that is attached, and the connection that attaches.
+struct Current {
+    connection: Connection,
+    /// Counts the copies.
+    number: u64,
+    /// The catalog's files when they were copied; `None` before the first time.
+    copied: Option<(Stamps, SystemTime)>,
+    copy: PathBuf,
+    replaced: Vec<(PathBuf, Instant)>,
+}
+
+/// What tells that the catalog's file and its log have not changed.
+type Stamps = [Option<Stamp>; 2];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: FileId,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+/// A file by device and inode.
+type FileId = (u64, u64);
+
+impl ServedLake {
+    /// Opens a DuckDB with the lake attached as `name`, and views of its tables that need no name before them.
+    ///
+    /// # Errors
+    /// [`LakeError::Extension`] when quack or what it needs is not there, and whatever DuckDB or the file system says.
+    pub fn open(config: &LakeConfig, name: &str) -> Result<ServedLake, LakeError> {
+        check_schema_name(&config.schema)?;
+        check_schema_name(name)?;
+        let folder = PrivateFolder::new()?;
+        let settings = Config::default()
+            .max_memory(MEMORY_MAX)
+            .and_then(|settings| settings.with("max_temp_directory_size", SPILL_MAX))
+            .map_err(LakeError::duckdb("configure DuckDB"))?;
+        let connection = open(settings, &folder.path.join("spill"))?;
+        extensions::load(&connection, config)?;
+        extensions::load_quack(&connection, config)?;
+        let served = ServedLake {
+            config: config.clone(),
+            name: name.to_owned(),
+            current: Mutex::new(Current {
+                connection,
+                number: 0,
+                copied: None,
+                copy: PathBuf::new(),
+                replaced: Vec::new(),
+            }),
+            folder,
+        };
+        served.refresh()?;
+        served.make_views()?;
+        Ok(served)
+    }
+
+    /// Another connection to the same DuckDB.
+    ///
+    /// # Errors
+    /// [`LakeError::DuckDb`].
+    pub fn connect(&self) -> Result<Connection, LakeError> {
+        let current = self.lock_current();
+        let connection = current.connection.try_clone();
+        connection.map_err(LakeError::duckdb("open a connection for queries"))
+    }
+
+    /// What the lake is called in SQL.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Lets this DuckDB open nothing but the lake's files, nor change a setting, from now on and for good.
+    ///
+    /// # Errors
+    /// [`LakeError::DuckDb`].
+    pub fn lock(&self) -> Result<(), LakeError> {
+        let folders = [
+            &absolute(&self.config.data_path),
+            &absolute(&self.folder.path),
+        ];
+        let folders = folders.map(|folder| literal(&format!("{}/", folder.display())));
+        let sql = format!(
+            "SET allowed_directories = [{}]; SET enable_external_access = false; SET lock_configuration = true",
+            folders.join(", ")
+        );
+        let current = self.lock_current();
+        let locked = current.connection.execute_batch(&sql);
+        locked.map_err(LakeError::duckdb("lock DuckDB's settings"))
+    }
+
+    /// Makes sure that what is attached is the catalog of now. Cheap when it has not changed.
+    ///
+    /// # Errors
+    /// Whatever keeps the catalog from being copied or attached. What was attached stays.
+    pub fn refresh(&self) -> Result<(), LakeError> {
+        let mut current = self.lock_current();
+        let stamps = self.stamps()?;
+        if current.is_of(&stamps) {
+            return Ok(());
+        }
+        // Before the copy: what changes after this moment is newer than the copy, or found to be too near to it.
+        let now = SystemTime::now();
+        let number = current.number + 1;
+        current.number = number;
+        let (config, copy) = self.copy(number)?;
+        let metadata = format!("catalog_{number}");
+        let attachment = Attachment::replacing(&self.name, &metadata);
+        if let Err(error) = attach(&current.connection, &config, &attachment) {
+            remove_copy(&copy);
+            return Err(error);
+        }
+        let former = std::mem::replace(&mut current.copy, copy);
+        if former != Path::new("") {
+            current.replaced.push((former, Instant::now()));
+        }
+        current.copied = Some((stamps, now));
+        current.remove_unread();
+        Ok(())
+    }
+
+    /// Copies the catalog; answers with the configuration of a lake that has the copy for its catalog.
+    fn copy(&self, number: u64) -> Result<(LakeConfig, PathBuf), LakeError> {
+        let copy = self.folder.path.join(format!("catalog-{number}"));
+        let (log, catalog) = match self.config.catalog {
+            Catalog::Sqlite(_) => (SQLITE_LOG, Catalog::Sqlite(copy.clone())),
+            Catalog::DuckDb(_) => (DUCKDB_LOG, Catalog::DuckDb(copy.clone())),
+        };
+        copy_catalog(self.config.catalog.path(), &copy, log)?;
+        let mut config = self.config.clone();
+        config.catalog = catalog;
+        Ok((config, copy))
+    }
+
+    fn stamps(&self) -> Result<Stamps, LakeError> {
+        let file = self.config.catalog.path();
+        let log = match self.config.catalog {
+            Catalog::Sqlite(_) => with_suffix(file, SQLITE_LOG),
+            Catalog::DuckDb(_) => with_suffix(file, DUCKDB_LOG),
+        };
+        Ok([stamp(file)?, stamp(&log)?])
+    }
+
+    /// So that `FROM otlp_logs` works for those who attach this DuckDB over quack, and in a new connection.
+    fn make_views(&self) -> Result<(), LakeError> {
+        let names = Table::ALL.map(Table::name);
+        let views: Vec<String> = names
+            .into_iter()
+            .chain([SEALS])
+            .map(|table| {
+                let (lake, schema) = (identifier(&self.name), identifier(&self.config.schema));
+                let table = identifier(table);
+                format!("CREATE VIEW {table} AS FROM {lake}.{schema}.{table};")
+            })
+            .collect();
+        let current = self.lock_current();
+        let made = current.connection.execute_batch(&views.concat());
+        made.map_err(LakeError::duckdb("make views of the lake's tables"))
+    }
+
+    fn lock_current(&self) -> MutexGuard<'_, Current> {
+        // What was attached stays attached until something else is: a panic leaves nothing half done.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    /// Whether the copy is that of the catalog with these stamps.
+    fn is_of(&self, stamps: &Stamps) -> bool {
+        let Some((of, at)) = &self.copied else {
+            return false;
+        };
+        let settled = |stamp: &Stamp| stamp.modified + STAMP_TICK < *at;
+        of == stamps && stamps.iter().flatten().all(settled)
+    }
+
+    /// Removes the former copies that nobody reads any more.
+    fn remove_unread(&mut self) {
+        let due = |(_, replaced): &(PathBuf, Instant)| replaced.elapsed() >= GRACE;
+        if !self.replaced.iter().any(due) {
+            return;
+        }
+        // Where the system does not say what is open, copies stay until the server ends.
+        let Some(open) = open_files() else { return };
+        self.replaced.retain(|former| {
+            let is_open = fs::metadata(&former.0).is_ok_and(|found| open.contains(&id(&found)));
+            let is_kept = !due(former) || is_open;
+            if !is_kept {
+                remove_copy(&former.0);
+            }
+            is_kept
+        });
+    }
+}
+
+fn stamp(path: &Path) -> Result<Option<Stamp>, LakeError> {
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(LakeError::io("look at the catalog", path))?,
+    };
+    let modified = found
+        .modified()
+        .map_err(LakeError::io("look at the catalog", path))?;
+    Ok(Some(Stamp {
+        file: id(&found),
+        bytes: found.len(),
+        modified,
+    }))
+}
+
+fn id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The files that this process has open; `None` where the system does not say.
+fn open_files() -> Option<HashSet<FileId>> {
+    let entries = fs::read_dir("/dev/fd").ok()?;
+    let files = entries.flatten().filter_map(|entry| {
+        // What the link leads to, which may be closed by now.
+        let metadata = fs::metadata(entry.path()).ok()?;
+        Some(id(&metadata))
+    });
+    Some(files.collect())
+}
+
+/// A leftover in the private folder goes with it.
+fn remove_copy(copy: &Path) {
+    for log in ["", SQLITE_LOG, "-shm", DUCKDB_LOG] {
+        let mut name = copy.as_os_str().to_owned();
+        name.push(log);
+        let _ = fs::remove_file(PathBuf::from(name));
+    }
+}

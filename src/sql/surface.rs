@@ -1,0 +1,257 @@
+//! Quack: started, guarded, stopped.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use duckdb::Connection;
+use duckdb::arrow::array::{Array, AsArray as _, BooleanArray, RecordBatch, StringArray};
+use duckdb::arrow::datatypes::DataType;
+use duckdb::vscalar::{ArrowFunctionSignature, VArrowScalar};
+use subtle::ConstantTimeEq as _;
+
+use super::control::Control;
+use super::{functions, policy};
+use crate::config::{QuackConfig, Secret};
+use crate::lake::{LakeConfig, LakeError, ServedLake};
+use crate::seal::ledger::one_line;
+
+/// How often something that others can bring about is logged.
+const LOG_PAUSE: Duration = Duration::from_secs(5);
+
+/// What asks for the door's answers, and by which names quack calls them.
+const SETTINGS: &str = "SET GLOBAL quack_authentication_function = 'otlake_authenticate';
+    SET GLOBAL quack_authorization_function = 'otlake_authorize'";
+
+/// Why the lake cannot be queried by others.
+#[derive(Debug, thiserror::Error)]
+pub enum SurfaceError {
+    /// The lake cannot be opened for them, or an extension is not there.
+    #[error("cannot let other DuckDBs query the lake (--quack-listen): {0}")]
+    Lake(#[from] LakeError),
+    /// DuckDB does not do as it should.
+    #[error("cannot let other DuckDBs query the lake (--quack-listen): {action}: {reason}")]
+    DuckDb {
+        /// What was tried.
+        action: &'static str,
+        /// What DuckDB said.
+        reason: String,
+    },
+}
+
+impl SurfaceError {
+    fn duckdb(action: &'static str) -> impl FnOnce(duckdb::Error) -> SurfaceError {
+        move |error| SurfaceError::DuckDb {
+            action,
+            reason: one_line(&error.to_string()),
+        }
+    }
+}
+
+/// The lake and the server, for DuckDBs that come over quack.
+pub struct Surface {
+    // Dropped in this order: the lake's DuckDB and its files go last.
+    serving: Mutex<Connection>,
+    parser: Mutex<Connection>,
+    token: Secret,
+    control: Arc<Control>,
+    listen: SocketAddr,
+    denied: Rarely,
+    refused: Rarely,
+    lake: ServedLake,
+}
+
+impl Surface {
+    /// Opens the lake for queries and lets quack listen on `listen`, which nobody else has. Blocks.
+    ///
+    /// # Errors
+    /// [`SurfaceError`]; nothing listens then.
+    pub fn start(
+        config: &QuackConfig,
+        lake: &LakeConfig,
+        listen: SocketAddr,
+        control: Arc<Control>,
+    ) -> Result<Arc<Surface>, SurfaceError> {
+        let lake = ServedLake::open(lake, &config.lake_name)?;
+        let serving = lake.connect()?;
+        let surface = Arc::new(Surface {
+            parser: Mutex::new(lake.connect()?),
+            serving: Mutex::new(serving),
+            token: config.token.clone(),
+            control,
+            listen,
+            denied: Rarely::default(),
+            refused: Rarely::default(),
+            lake,
+        });
+        surface.serve()?;
+        tracing::debug!(%listen, lake = config.lake_name, "quack listens");
+        Ok(surface)
+    }
+
+    fn serve(self: &Arc<Self>) -> Result<(), SurfaceError> {
+        let serving = lock(&self.serving);
+        // Not the surface itself: the functions are DuckDB's, and it would never be closed.
+        let door = Door(Arc::downgrade(self));
+        functions::register(&serving, &self.control)
+            .and_then(|()| {
+                serving.register_scalar_function_with_state::<Authenticate>(
+                    "otlake_authenticate",
+                    &door,
+                )?;
+                serving.register_scalar_function_with_state::<Authorize>("otlake_authorize", &door)
+            })
+            .and_then(|()| serving.execute_batch(SETTINGS))
+            .map_err(SurfaceError::duckdb("cannot register otlake's functions"))?;
+        self.lake.lock()?;
+        // The token that quack makes for itself is never asked for: the door has its own.
+        let sql = format!(
+            "CALL quack_serve('{}', allow_other_hostname = true)",
+            self.uri()
+        );
+        serving
+            .execute_batch(&sql)
+            .map_err(SurfaceError::duckdb("quack cannot listen"))
+    }
+
+    /// Lets nobody in any more, once what is asked now is answered. Blocks.
+    pub fn stop(&self) {
+        let serving = lock(&self.serving);
+        if let Err(error) = serving.execute_batch(&format!("CALL quack_stop('{}')", self.uri())) {
+            tracing::warn!(error = one_line(&error.to_string()), "quack does not stop");
+        }
+    }
+
+    fn uri(&self) -> String {
+        format!("quack:{}", self.listen)
+    }
+
+    /// Whether whoever shows this may come in.
+    fn authenticate(&self, shown: &str) -> bool {
+        let is_right = self.token.expose().as_bytes().ct_eq(shown.as_bytes());
+        if bool::from(is_right) {
+            return true;
+        }
+        if let Some(since) = self.denied.speak() {
+            tracing::warn!(
+                not_logged_since_last = since,
+                "refused over quack: a wrong token"
+            );
+        }
+        false
+    }
+
+    /// Whether the statement may run; the lake is as new as it gets then.
+    fn authorize(&self, statement: &str) -> bool {
+        let reason = match self.may_run(statement) {
+            Ok(()) => return true,
+            Err(reason) => reason,
+        };
+        if let Some(since) = self.refused.speak() {
+            tracing::warn!(
+                not_logged_since_last = since,
+                "refused over quack: {reason}"
+            );
+        }
+        false
+    }
+
+    fn may_run(&self, statement: &str) -> Result<(), String> {
+        if self.control.is_stopping() {
+            return Err("the server is stopping".to_owned());
+        }
+        policy::judge(&lock(&self.parser), statement).map_err(|refused| refused.to_string())?;
+        self.lake.refresh().map_err(|error| {
+            let error = one_line(&error.to_string());
+            format!("the lake's catalog cannot be read, and an older copy would not be true any more: {error}")
+        })
+    }
+}
+
+fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
+    // A statement that panicked has ended, and the connection takes the next one.
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something that is said every few seconds at most.
+#[derive(Default)]
+struct Rarely {
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Rarely {
+    /// How often it was not said since the last time; `None` when it is too soon to say it again.
+    fn speak(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, unsaid) = &mut *last;
+        if at.is_some_and(|at| at.elapsed() < LOG_PAUSE) {
+            *unsaid += 1;
+            return None;
+        }
+        *at = Some(Instant::now());
+        Some(std::mem::take(unsaid))
+    }
+}
+
+/// The way from DuckDB's functions to the surface; one that leads nowhere lets nobody in.
+#[derive(Clone, Default)]
+struct Door(Weak<Surface>);
+
+impl Door {
+    /// Asks for each row, of which the texts in column `place` are judged; what is NULL may not.
+    fn ask(
+        &self,
+        input: &RecordBatch,
+        place: usize,
+        judge: impl Fn(&Surface, &str) -> bool,
+    ) -> Result<Arc<dyn Array>, Box<dyn Error>> {
+        let surface = self.0.upgrade();
+        let texts: &StringArray = input.column(place).as_string::<i32>();
+        let may = texts.iter().map(|text| match (&surface, text) {
+            (Some(surface), Some(text)) => judge(surface, text),
+            _ => false,
+        });
+        Ok(Arc::new(BooleanArray::from_iter(may.map(Some))))
+    }
+}
+
+/// `otlake_authenticate(session, shown, ...)`: called by quack for each client that connects.
+struct Authenticate;
+
+impl VArrowScalar for Authenticate {
+    type State = Door;
+
+    fn invoke(door: &Door, input: RecordBatch) -> Result<Arc<dyn Array>, Box<dyn Error>> {
+        door.ask(&input, 1, Surface::authenticate)
+    }
+
+    fn signatures() -> Vec<ArrowFunctionSignature> {
+        let parameters = vec![DataType::Utf8; 3];
+        vec![ArrowFunctionSignature::exact(parameters, DataType::Boolean)]
+    }
+
+    fn volatile() -> bool {
+        true
+    }
+}
+
+/// `otlake_authorize(session, statement)`: called by quack before each statement.
+struct Authorize;
+
+impl VArrowScalar for Authorize {
+    type State = Door;
+
+    fn invoke(door: &Door, input: RecordBatch) -> Result<Arc<dyn Array>, Box<dyn Error>> {
+        door.ask(&input, 1, Surface::authorize)
+    }
+
+    fn signatures() -> Vec<ArrowFunctionSignature> {
+        let parameters = vec![DataType::Utf8; 2];
+        vec![ArrowFunctionSignature::exact(parameters, DataType::Boolean)]
+    }
+
+    fn volatile() -> bool {
+        true
+    }
+}
