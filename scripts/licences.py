@@ -7,7 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
-DUCKDB = """DuckDB, and its extensions ducklake and sqlite_scanner
+DUCKDB = """DuckDB, and its extensions ducklake, sqlite_scanner, quack and httpfs (which has OpenSSL, Apache-2.0, and curl, the curl licence, in it)
 https://duckdb.org
 MIT
 

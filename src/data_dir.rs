@@ -7,6 +7,7 @@
 //! | `seal_sequence` | from where the next run numbers its seals |
 //! | `journal/` | requests that are acknowledged and not in the lake yet |
 //! | `staged/` | seals on their way into the lake |
+//! | `quack/` | copies of the catalog for queries over quack, while the server runs |
 //! | `lake/`, `catalog.sqlite` | the lake, unless it is configured elsewhere |
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -29,10 +30,11 @@ const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
 /// What is in a data folder, and what a new volume has of its own.
-const OWN_ENTRIES: [&str; 7] = [
+const OWN_ENTRIES: [&str; 8] = [
     "lock",
     "journal",
     "staged",
+    "quack",
     "lake",
     "server.json",
     "lake.json",

@@ -11,7 +11,7 @@ const LINES_MAX: usize = 600;
 const COMMON: [&str; 4] = ["signal", "memory", "disk", "latency"];
 
 /// What each station may use beside [`COMMON`] and itself. Modules that are not listed compose the stations.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("signal", &[]),
     ("memory", &[]),
     ("disk", &[]),
@@ -36,6 +36,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "proto",
         ],
     ),
+    // The one place beside the composition that sees both the receiver and the lake, and shows one to the other's users.
+    ("sql", &["receive", "lake", "seal", "config"]),
     ("otap_producer", &["proto"]),
     // A catalog is a setting.
     ("config", &["lake"]),

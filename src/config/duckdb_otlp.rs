@@ -298,3 +298,210 @@ impl Form {
 fn is_truthy(value: &str) -> bool {
     ["1", "true", "TRUE", "yes", "YES", "on", "ON"].contains(&value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Auth, Config};
+    use crate::lake::Catalog;
+
+    /// As in duckdb-otlp's `.env.example`, with every variable that otlake takes.
+    const ENVIRONMENT: [(&str, &str); 17] = [
+        ("DUCKDB_MODE", "local-ducklake"),
+        ("DUCKLAKE_NAME", "otel"),
+        ("DUCKLAKE_CATALOG_PATH", "/data/ducklake/catalog.duckdb"),
+        ("DUCKLAKE_DATA_PATH", "/data/ducklake/storage"),
+        ("DUCKDB_OTLP_TOKEN", "dev-otlp-token-123456"),
+        ("OTEL_HTTP_ADDR", "0.0.0.0:4318"),
+        ("DUCKDB_SCHEMA", "telemetry"),
+        ("DUCKDB_QUACK_ENABLED", "1"),
+        ("DUCKDB_QUACK_ADDR", "0.0.0.0:9494"),
+        ("DUCKDB_QUACK_TOKEN", "dev-quack-token-123456"),
+        ("DUCKDB_OTLP_MAX_BODY_BYTES", "2097152"),
+        ("DUCKDB_OTLP_MAX_BUFFERED_BYTES", "2147483648"),
+        ("DUCKDB_OTLP_SEAL_TARGET_BYTES", "134217728"),
+        ("DUCKDB_OTLP_SEAL_MAX_AGE_MS", "3000"),
+        ("DUCKDB_OTLP_TARGET_FILE_SIZE", "268435456"),
+        ("DUCKDB_OTLP_MAINTENANCE_RETENTION_MS", "600000"),
+        ("DRY_RUN", "0"),
+    ];
+
+    fn load(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Config::load(RawSettings::default(), None, variables).map_err(|error| error.to_string())
+    }
+
+    fn with(more: &[(&'static str, &'static str)]) -> Result<Config, String> {
+        let mut variables = ENVIRONMENT.to_vec();
+        variables.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
+        variables.extend(more);
+        load(&variables)
+    }
+
+    /// Scenario: the whole environment of duckdb-otlp's daemon.
+    /// Guarantees: each variable has become our setting, in our units; what was taken is told, without the tokens.
+    #[test]
+    fn every_variable_is_taken() {
+        let config = with(&[]).unwrap();
+        let quack = config.quack.as_ref().unwrap();
+        let catalog = Catalog::DuckDb("/data/ducklake/catalog.duckdb".into());
+        assert_eq!(config.lake.catalog, catalog);
+        assert_eq!(
+            config.lake.data_path.to_str(),
+            Some("/data/ducklake/storage")
+        );
+        assert_eq!(config.lake.schema, "telemetry");
+        assert_eq!(config.http_listen.to_string(), "0.0.0.0:4318");
+        assert_eq!(config.grpc_listen.to_string(), "127.0.0.1:4317");
+        assert_eq!(quack.listen.to_string(), "0.0.0.0:9494");
+        assert_eq!(quack.token.expose(), "dev-quack-token-123456");
+        assert_eq!(quack.lake_name, "otel");
+        assert_eq!(config.max_body_bytes, 2 << 20);
+        assert_eq!(config.max_buffered_bytes, 2 << 30);
+        assert_eq!(config.seal.target_bytes, 128 << 20);
+        assert_eq!(config.seal.max_age.as_millis(), 3000);
+        assert_eq!(config.lake.target_file_size_bytes, 256 << 20);
+        assert_eq!(config.lake.snapshot_retention.as_secs(), 600);
+        assert!(!config.foreign.dry_run);
+        let Auth::Token(tokens) = &config.auth else {
+            panic!("a token was set")
+        };
+        let token = tokens.token.as_ref().unwrap();
+        assert_eq!(token.expose(), "dev-otlp-token-123456");
+
+        let told = config.foreign.told().join("\n");
+        for (name, _) in &ENVIRONMENT[..16] {
+            let is_told = told.contains(&format!("took {name}="));
+            assert_eq!(is_told, *name != "DUCKDB_QUACK_ENABLED", "{name} in {told}");
+        }
+        assert!(told.contains("took DUCKLAKE_NAME=otel as lake-name"));
+        assert!(told.contains("took DUCKDB_OTLP_TOKEN=******** as token"));
+        let effective = config.effective();
+        assert!(effective.contains("# took DUCKDB_SCHEMA=telemetry as schema"));
+        assert!(effective.contains("# duckdb-otlp's DUCKDB_SCHEMA"));
+        for shown in [told, effective, format!("{config:?}")] {
+            assert!(!shown.contains("dev-"), "{shown}");
+        }
+    }
+
+    /// Scenario: settings of our own beside theirs, and two of theirs that mean the same.
+    /// Guarantees: ours win, which is told; of theirs the one that wins there.
+    #[test]
+    fn our_own_settings_come_first() {
+        let config = with(&[
+            ("OTLAKE_SEAL_MAX_AGE", "7s"),
+            ("OTEL_AUTH_TOKEN", "another-token-123456"),
+        ])
+        .unwrap();
+        assert_eq!(config.seal.max_age.as_secs(), 7);
+        let Auth::Token(tokens) = &config.auth else {
+            panic!("a token was set")
+        };
+        let token = tokens.token.as_ref().unwrap();
+        assert_eq!(token.expose(), "another-token-123456");
+        let told = config.foreign.told();
+        let overridden = "DUCKDB_OTLP_SEAL_MAX_AGE_MS is overridden by OTLAKE_SEAL_MAX_AGE";
+        assert!(told.iter().any(|line| line == overridden), "{told:?}");
+    }
+
+    /// Scenario: the same names without `DUCKDB_MODE`, and with an empty one.
+    /// Guarantees: nothing is taken; those that can only be duckdb-otlp's are named.
+    #[test]
+    fn nothing_is_taken_without_a_mode() {
+        for mode in [None, Some("")] {
+            let mut variables = ENVIRONMENT[1..].to_vec();
+            variables.extend(mode.map(|mode| ("DUCKDB_MODE", mode)));
+            variables.retain(|(name, _)| *name != "DRY_RUN");
+            variables.push(("DRY_RUN", "1"));
+            let config = load(&variables).unwrap();
+            assert!(config.quack.is_none() && !config.foreign.dry_run);
+            assert_eq!(config.lake.schema, "main");
+            assert_eq!(config.http_listen.to_string(), "127.0.0.1:4318");
+            let told = config.foreign.told();
+            assert_eq!(told.len(), 1);
+            assert!(told[0].starts_with("not taken, since DUCKDB_MODE is not set: DUCKDB_OTLP_"));
+            assert!(!told[0].contains("DUCKDB_SCHEMA"));
+        }
+        assert!(load(&[]).unwrap().foreign.told().is_empty());
+    }
+
+    /// Scenario: modes that otlake does not have, known and unknown.
+    /// Guarantees: each is refused, with what it would need and what to do.
+    #[test]
+    fn other_modes_are_refused() {
+        for (mode, why) in [
+            ("r2-neon-ducklake", "object store"),
+            ("cloudflare", "Iceberg"),
+            ("parquet", "without a catalog"),
+            ("motherduck", "MotherDuck"),
+            ("Local-DuckLake", "is no mode"),
+        ] {
+            let error = load(&[("DUCKDB_MODE", mode)]).unwrap_err();
+            assert!(error.starts_with("DUCKDB_MODE: "), "{error}");
+            assert!(error.contains(mode) && error.contains(why), "{error}");
+            assert!(error.contains("Set DUCKDB_MODE=local-ducklake"), "{error}");
+        }
+        assert!(load(&[("DUCKDB_MODE", "ducklake-local")]).is_ok());
+    }
+
+    /// Scenario: values of the wrong form, or that contradict each other.
+    /// Guarantees: the error names the variable, and shows no token.
+    #[test]
+    fn wrong_values_are_named_by_their_variable() {
+        for (name, value) in [
+            ("DUCKDB_OTLP_SEAL_MAX_AGE_MS", "5s"),
+            ("DUCKDB_OTLP_SEAL_MAX_AGE_MS", "0"),
+            ("DUCKDB_OTLP_MAX_BODY_BYTES", "16MiB"),
+            ("DUCKDB_OTLP_TARGET_FILE_SIZE", "-1"),
+            ("DUCKDB_OTLP_SEAL_TARGET_BYTES", "2147483648"),
+            ("OTEL_HTTP_ADDR", "4318"),
+            ("DUCKLAKE_NAME", "memory"),
+            ("DUCKLAKE_NAME", "my lake"),
+            ("DUCKDB_QUACK_ADDR", "nowhere"),
+            ("DUCKDB_QUACK_TOKEN", "short-secret"),
+            ("DUCKDB_QUACK_TOKEN", "dev-otlp-token-123456"),
+            ("DUCKLAKE_DATA_PATH", "s3://bucket/lake"),
+        ] {
+            let error = with(&[(name, value)]).unwrap_err();
+            assert!(error.starts_with(name), "{error}");
+            assert!(
+                !error.contains("secret") && !error.contains("dev-"),
+                "{error}"
+            );
+        }
+        let error = with(&[("DUCKDB_QUACK_TOKEN", "")]).unwrap_err();
+        assert!(
+            error.starts_with("DUCKDB_QUACK_ADDR needs a token"),
+            "{error}"
+        );
+    }
+
+    /// Scenario: quack switched off, on without an address, a dry run, and variables that otlake has nothing for.
+    /// Guarantees: each does what it says, and what is left alone is named.
+    #[test]
+    fn switches_switch_and_the_rest_is_named() {
+        let off = with(&[("DUCKDB_QUACK_ENABLED", "0")]).unwrap();
+        assert!(off.quack.is_none());
+        let on = with(&[("DUCKDB_QUACK_ENABLED", "true"), ("DUCKDB_QUACK_ADDR", "")]).unwrap();
+        let listen = on.quack.as_ref().unwrap().listen;
+        assert_eq!(listen.to_string(), "127.0.0.1:9494");
+        let told = on.foreign.told().join("\n");
+        assert!(
+            told.contains("took DUCKDB_QUACK_ENABLED=1 as quack-listen"),
+            "{told}"
+        );
+        let dry = with(&[("DRY_RUN", "yes"), ("DUCKDB_OTLP_HTTP_THREADS", "4")]).unwrap();
+        assert!(dry.foreign.dry_run);
+        let told = dry.foreign.told().join("\n");
+        assert!(told.contains("took DRY_RUN as --check"), "{told}");
+        assert!(
+            told.contains("nothing like it: DUCKDB_OTLP_HTTP_THREADS"),
+            "{told}"
+        );
+        let elsewhere = with(&[("DUCKLAKE_CATALOG_PATH", "")]).unwrap();
+        let told = elsewhere.foreign.told().join("\n");
+        assert!(told.contains("DUCKLAKE_CATALOG_PATH is not set"), "{told}");
+    }
+}

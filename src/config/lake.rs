@@ -129,7 +129,7 @@ fn data_path(path: &Path, data_dir: &Path) -> Result<PathBuf, String> {
         ));
     }
     let path = absolute(path)?;
-    let own = ["journal", "staged"].map(|folder| data_dir.join(folder));
+    let own = ["journal", "staged", "quack"].map(|folder| data_dir.join(folder));
     if data_dir.starts_with(&path) || own.iter().any(|folder| path.starts_with(folder)) {
         return Err(format!(
             "{} would mix the lake's files with the server's own in {}: name a folder of its own, such as {}",

@@ -130,11 +130,108 @@ pub(super) fn validate(
 }
 
 fn check_lake_name(name: &str) -> Result<(), String> {
-    check_schema(name).map_err(|_| {
-        format!("`{name}` is not a name for the lake: write a letter or `_`, then letters, digits or `_`")
-    })?;
     if OWN_NAMES.iter().any(|own| name.eq_ignore_ascii_case(own)) {
         return Err(format!("`{name}` is a name DuckDB keeps for itself"));
     }
-    Ok(())
+    check_schema(name).map_err(|_| {
+        format!("`{name}` is not a name for the lake: write a letter or `_`, then letters, digits or `_`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, RawSettings};
+
+    const TOKEN: &str = "correct-horse-quack";
+
+    fn load(settings: &[(&str, &str)]) -> Result<Config, String> {
+        let variables = settings
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Config::load(RawSettings::default(), None, variables).map_err(|error| error.to_string())
+    }
+
+    /// Scenario: addresses with and without a port, and texts that are none.
+    /// Guarantees: 9494 is the port where none is named; each address is read in one way.
+    #[test]
+    fn addresses_need_no_port() {
+        for (text, address) in [
+            ("127.0.0.1", "127.0.0.1:9494"),
+            ("localhost", "127.0.0.1:9494"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("[::1]", "[::1]:9494"),
+            ("[::]:77", "[::]:77"),
+        ] {
+            let read: QuackAddress = text.parse().unwrap();
+            assert_eq!(read.to_string(), address);
+        }
+        for text in [
+            "",
+            ":9494",
+            "9494",
+            "::1",
+            "host",
+            "127.0.0.1:x",
+            "[::1",
+            "[127.0.0.1]:1",
+        ] {
+            assert!(text.parse::<QuackAddress>().is_err(), "{text}");
+        }
+    }
+
+    /// Scenario: an address without a token, a token without an address, one that is `--token`'s too, and a port that is taken.
+    /// Guarantees: each is refused and says what to do, without the token.
+    #[test]
+    fn address_and_token_come_together() {
+        let listen = ("OTLAKE_QUACK_LISTEN", "127.0.0.1");
+        let token = ("OTLAKE_QUACK_TOKEN", TOKEN);
+        let config = load(&[listen, token, ("OTLAKE_LAKE_NAME", "otel")]).unwrap();
+        let quack = config.quack.as_ref().unwrap();
+        assert_eq!(
+            (quack.lake_name.as_str(), quack.token.expose()),
+            ("otel", TOKEN)
+        );
+        let effective = config.effective();
+        assert!(
+            effective.contains("quack-listen = \"127.0.0.1:9494\""),
+            "{effective}"
+        );
+        assert!(
+            effective.contains("# quack-token: ******** (environment OTLAKE_QUACK_TOKEN; masked)")
+        );
+        assert!(!effective.contains("horse"));
+        for (settings, why) in [
+            (vec![listen], "OTLAKE_QUACK_LISTEN needs a token of its own"),
+            (
+                vec![token],
+                "OTLAKE_QUACK_TOKEN does nothing without --quack-listen",
+            ),
+            (
+                vec![listen, ("OTLAKE_QUACK_TOKEN", "short-horse")],
+                "OTLAKE_QUACK_TOKEN: the token has 11",
+            ),
+            (
+                vec![listen, token, ("OTLAKE_TOKEN", TOKEN)],
+                "OTLAKE_QUACK_TOKEN and OTLAKE_TOKEN are the same",
+            ),
+            (
+                vec![("OTLAKE_QUACK_LISTEN", "0.0.0.0:4318"), token],
+                "have the same port",
+            ),
+            (
+                vec![listen, token, ("OTLAKE_LAKE_NAME", "temp")],
+                "a name DuckDB keeps for itself",
+            ),
+            (
+                vec![listen, token, ("OTLAKE_LAKE_NAME", "a-b")],
+                "is not a name for the lake",
+            ),
+        ] {
+            let error = load(&settings).unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("horse"), "{error}");
+        }
+    }
 }

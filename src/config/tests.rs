@@ -229,6 +229,9 @@ fn every_setting_has_flag_key_and_variable() {
         "grpc-listen" => "localhost:14317",
         "http-listen" => "[::1]:0",
         "token" => TOKEN,
+        "quack-listen" => "localhost",
+        "quack-token" => "correct-horse-quack",
+        "lake-name" => "otel",
         "no-auth" | "lake-group-readable" => "false",
         "cors-origin" => "https://a.example, https://b.example:8443",
         "allowed-host" => "otlake.example, [fd00::1]",
@@ -248,7 +251,7 @@ fn every_setting_has_flag_key_and_variable() {
         _ => "700ms",
     };
     let keys = keys();
-    assert_eq!(keys.len(), 31);
+    assert_eq!(keys.len(), 34);
     let mut text = String::new();
     for key in &keys {
         writeln!(text, "{key} = {:?}", value(key)).unwrap();

@@ -19,6 +19,9 @@ use crate::sql::uri::Transport;
 /// How long queries may still run after everything else has stopped.
 const LAST_QUERIES: Duration = Duration::from_secs(2);
 
+/// What it needs of the data folder.
+const FOLDER: &str = "quack";
+
 /// The port of quack, held until quack takes it: quack lets any number of programs of a user share one, and the second
 /// would take half of the first one's queries.
 pub(super) struct QuackPort {
@@ -96,11 +99,11 @@ impl ServedSurface {
             lost: lost_told,
             runtime: Handle::current(),
         });
-        let lake = config.lake.clone();
+        let (lake, folder) = (config.lake.clone(), config.data_dir.join(FOLDER));
         let start = move || -> Result<Arc<Surface>, SurfaceError> {
             let QuackPort { socket, address } = port;
             drop(socket);
-            Surface::start(&quack, &lake, address, control)
+            Surface::start(&quack, &lake, &folder, address, control)
         };
         let surface = on_a_thread("otlake-sql", start)?.await;
         let surface = surface.map_err(std::io::Error::other)??;

@@ -79,7 +79,7 @@ pub enum LakeError {
     },
     /// A table of the lake has a column of another type.
     #[error(
-        "column {column} of {table} is {found} in the lake and must be {wanted}: rename that table or use another --schema"
+        "column {column} of {table} is {found} in the lake and must be {wanted}: rename that table or use another --schema; docs/FROM-DUCKDB-OTLP.md says how to move a lake of duckdb-otlp's"
     )]
     ColumnType {
         /// The table.

@@ -38,7 +38,7 @@ pub(super) fn load(connection: &Connection, config: &LakeConfig) -> Result<(), L
 /// # Errors
 /// As [`load`].
 pub(super) fn load_quack(connection: &Connection, config: &LakeConfig) -> Result<(), LakeError> {
-    load_named(connection, config, &["httpfs", "quack"])
+    load_named(connection, config, &["quack", "httpfs"])
 }
 
 fn load_named(

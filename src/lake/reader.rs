@@ -146,12 +146,12 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// A folder under the system's temporary one that only this user can read. Removed on drop.
 #[derive(Debug)]
-pub(super) struct PrivateFolder {
-    pub(super) path: PathBuf,
+struct PrivateFolder {
+    path: PathBuf,
 }
 
 impl PrivateFolder {
-    pub(super) fn new() -> Result<PrivateFolder, LakeError> {
+    fn new() -> Result<PrivateFolder, LakeError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);

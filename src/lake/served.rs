@@ -11,14 +11,14 @@
 //!   goes on with its own, so a query that is planned over several tables sees one moment of all of them.
 //! - **A copy is there while it is read**: it is removed once nobody has it open any more, [`GRACE`] after it was
 //!   replaced at the earliest.
-//! - **Nothing outside of the lake's folder and the private one can be opened**, and no setting changed, once
+//! - **Nothing outside of the lake's folder and its own can be opened**, and no setting changed, once
 //!   [`ServedLake::lock`] was called. DuckDB's SQLite functions do not keep to that: who serves strangers must not let
 //!   them call any.
 
 use std::collections::HashSet;
-use std::fs::{self, Metadata};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,7 +27,7 @@ use duckdb::{Config, Connection};
 
 use super::connection::{Attachment, absolute, attach, check_schema_name, open};
 use super::error::LakeError;
-use super::reader::{DUCKDB_LOG, PrivateFolder, SQLITE_LOG, copy_catalog, with_suffix};
+use super::reader::{DUCKDB_LOG, SQLITE_LOG, copy_catalog, with_suffix};
 use super::sql::{identifier, literal};
 use super::tables::SEALS;
 use super::{Catalog, LakeConfig, extensions};
@@ -52,7 +52,7 @@ pub struct ServedLake {
     name: String,
     // Dropped in this order: DuckDB has files of the folder open.
     current: Mutex<Current>,
-    folder: PrivateFolder,
+    folder: Folder,
 }
 
 /// The copy that is attached, and the connection that attaches.
@@ -80,19 +80,20 @@ struct Stamp {
 type FileId = (u64, u64);
 
 impl ServedLake {
-    /// Opens a DuckDB with the lake attached as `name`, and views of its tables that need no name before them.
+    /// Opens a DuckDB with the lake attached as `name`, and views of its tables that need no name before them. `folder` is
+    /// for its copies and temporary files: what a killed process left there is removed.
     ///
     /// # Errors
     /// [`LakeError::Extension`] when quack or what it needs is not there, and whatever DuckDB or the file system says.
-    pub fn open(config: &LakeConfig, name: &str) -> Result<ServedLake, LakeError> {
+    pub fn open(config: &LakeConfig, name: &str, folder: &Path) -> Result<ServedLake, LakeError> {
         check_schema_name(&config.schema)?;
         check_schema_name(name)?;
-        let folder = PrivateFolder::new()?;
+        let folder = Folder::make(folder)?;
         let settings = Config::default()
             .max_memory(MEMORY_MAX)
             .and_then(|settings| settings.with("max_temp_directory_size", SPILL_MAX))
             .map_err(LakeError::duckdb("configure DuckDB"))?;
-        let connection = open(settings, &folder.path.join("spill"))?;
+        let connection = open(settings, &folder.0.join("spill"))?;
         extensions::load(&connection, config)?;
         extensions::load_quack(&connection, config)?;
         let served = ServedLake {
@@ -133,10 +134,7 @@ impl ServedLake {
     /// # Errors
     /// [`LakeError::DuckDb`].
     pub fn lock(&self) -> Result<(), LakeError> {
-        let folders = [
-            &absolute(&self.config.data_path),
-            &absolute(&self.folder.path),
-        ];
+        let folders = [&absolute(&self.config.data_path), &absolute(&self.folder.0)];
         let folders = folders.map(|folder| literal(&format!("{}/", folder.display())));
         let sql = format!(
             "SET allowed_directories = [{}]; SET enable_external_access = false; SET lock_configuration = true",
@@ -179,7 +177,7 @@ impl ServedLake {
 
     /// Copies the catalog; answers with the configuration of a lake that has the copy for its catalog.
     fn copy(&self, number: u64) -> Result<(LakeConfig, PathBuf), LakeError> {
-        let copy = self.folder.path.join(format!("catalog-{number}"));
+        let copy = self.folder.0.join(format!("catalog-{number}"));
         let (log, catalog) = match self.config.catalog {
             Catalog::Sqlite(_) => (SQLITE_LOG, Catalog::Sqlite(copy.clone())),
             Catalog::DuckDb(_) => (DUCKDB_LOG, Catalog::DuckDb(copy.clone())),
@@ -251,6 +249,30 @@ impl Current {
     }
 }
 
+/// A folder of its owner's alone, which goes when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(path: &Path) -> Result<Folder, LakeError> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LakeError::io("clear", path)(error));
+            }
+            _ => {}
+        }
+        let made = DirBuilder::new().mode(0o700).create(path);
+        made.map_err(LakeError::io("make folder", path))?;
+        Ok(Folder(path.to_owned()))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left the next start removes.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 fn stamp(path: &Path) -> Result<Option<Stamp>, LakeError> {
     let found = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -281,7 +303,7 @@ fn open_files() -> Option<HashSet<FileId>> {
     Some(files.collect())
 }
 
-/// A leftover in the private folder goes with it.
+/// A leftover goes with the folder.
 fn remove_copy(copy: &Path) {
     for log in ["", SQLITE_LOG, "-shm", DUCKDB_LOG] {
         let mut name = copy.as_os_str().to_owned();

@@ -13,7 +13,7 @@ use std::fmt;
 use duckdb::Connection;
 
 /// Functions that may stand for a table.
-const TABLE_FUNCTIONS: [&str; 55] = [
+const TABLE_FUNCTIONS: [&str; 56] = [
     "otlp_server_list",
     "otlp_seal_list",
     "otlp_flush",
@@ -30,6 +30,7 @@ const TABLE_FUNCTIONS: [&str; 55] = [
     "json_each",
     "json_tree",
     "duckdb_columns",
+    "duckdb_connection_count",
     "duckdb_constraints",
     "duckdb_databases",
     "duckdb_dependencies",

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -63,17 +64,19 @@ pub struct Surface {
 }
 
 impl Surface {
-    /// Opens the lake for queries and lets quack listen on `listen`, which nobody else has. Blocks.
+    /// Opens the lake for queries and lets quack listen on `listen`, which nobody else has; `folder` is for its own files.
+    /// Blocks.
     ///
     /// # Errors
     /// [`SurfaceError`]; nothing listens then.
     pub fn start(
         config: &QuackConfig,
         lake: &LakeConfig,
+        folder: &Path,
         listen: SocketAddr,
         control: Arc<Control>,
     ) -> Result<Arc<Surface>, SurfaceError> {
-        let lake = ServedLake::open(lake, &config.lake_name)?;
+        let lake = ServedLake::open(lake, &config.lake_name, folder)?;
         let serving = lake.connect()?;
         let surface = Arc::new(Surface {
             parser: Mutex::new(lake.connect()?),

@@ -124,7 +124,9 @@ impl ServerBuilder {
             ("--grpc-listen", "127.0.0.1:0"),
             ("--http-listen", "127.0.0.1:0"),
         ] {
-            if !self.args.iter().any(|arg| arg.starts_with(flag)) {
+            let is_theirs = flag == "--http-listen"
+                && self.env.iter().any(|(name, _)| name == "OTEL_HTTP_ADDR");
+            if !is_theirs && !self.args.iter().any(|arg| arg.starts_with(flag)) {
                 command.args([flag, address]);
             }
         }
@@ -194,7 +196,7 @@ impl ServerBuilder {
 pub fn otlake() -> Command {
     let mut command = Command::new(OTLAKE);
     for (name, _) in std::env::vars() {
-        if name.starts_with("OTLAKE_") {
+        if name.starts_with("OTLAKE_") || name == "DUCKDB_MODE" {
             command.env_remove(name);
         }
     }

@@ -6,6 +6,7 @@ mod maintain;
 mod open;
 mod publish;
 mod publisher;
+mod served;
 mod sweep;
 
 use std::collections::HashSet;
