@@ -15,6 +15,8 @@ EXIT CODES
 pub(super) const SERVE: &str = "\
 Flags go before environment variables, these before the file of --config, that
 before defaults. An unknown OTLAKE_* variable or key of the file is an error.
+With DUCKDB_MODE=local-ducklake the variables of duckdb-otlp's daemon are taken
+too, below all of these.
 Sizes are written 16MiB, 64KB or in bytes; durations 500ms, 5s, 15m or 1h.
 
 EXAMPLES
@@ -25,6 +27,7 @@ EXAMPLES
   otlake serve --cors-origin https://app.example.com
   otlake serve --tls-cert server.pem --tls-key server.key --token-file tokens
   otlake serve --config otlake.toml --check
+  OTLAKE_QUACK_TOKEN=$(openssl rand -hex 16) otlake serve --quack-listen
 
   otlake.toml:
     grpc-listen = \"[::1]:4317\"
