@@ -414,6 +414,26 @@ fn the_token_is_never_shown() {
     assert!(!refusal(&["--token", "horse"]).contains("horse"));
 }
 
+/// Scenario: quack is asked for by the bare flag, at the end and before another one, and with an address.
+/// Guarantees: the bare flag means its usual port on this machine, and swallows nothing.
+#[test]
+fn quack_needs_no_address() {
+    let token = ["--quack-token", "correct-horse-quack"];
+    for (args, address) in [
+        ([&token[..], &["--quack-listen"]].concat(), "127.0.0.1:9494"),
+        ([&["--quack-listen"], &token[..]].concat(), "127.0.0.1:9494"),
+        (
+            [&["--quack-listen", "[::1]"], &token[..]].concat(),
+            "[::1]:9494",
+        ),
+    ] {
+        let quack = load(&args).unwrap().quack.unwrap();
+        assert_eq!(quack.listen.to_string(), address);
+        assert_eq!(quack.lake_name, "lake");
+    }
+    assert!(load(&[]).unwrap().quack.is_none());
+}
+
 /// Scenario: tokens that cannot work, or were not meant.
 /// Guarantees: each is refused with its reason.
 #[test]
