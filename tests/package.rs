@@ -96,7 +96,9 @@ async fn a_package_runs_where_there_is_nothing_else() {
         "127.0.0.1:0",
     ];
     let mut serve = packed.command(&["serve"]);
-    serve.args(listen).stdout(Stdio::null());
+    serve.args(listen).args(["--quack-listen", "127.0.0.1:0"]);
+    serve.env("OTLAKE_QUACK_TOKEN", "a-token-of-the-tests");
+    serve.stdout(Stdio::null());
     let server = Running(serve.stderr(Stdio::null()).spawn().unwrap());
     let data = home.join("otlake-data");
     eventually("the server", async || ServerFile::read(&data).is_some()).await;
@@ -125,6 +127,8 @@ async fn a_package_runs_where_there_is_nothing_else() {
         "libduckdb.so",
         "ducklake.duckdb_extension",
         "sqlite_scanner.duckdb_extension",
+        "quack.duckdb_extension",
+        "httpfs.duckdb_extension",
     ] {
         let mut loaded = maps.lines().filter(|line| line.ends_with(part));
         let inside = tree.join("lib");

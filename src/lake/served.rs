@@ -42,6 +42,9 @@ const SPILL_MAX: &str = "4GB";
 /// File systems stamp a change with a clock that ticks: changes nearer to each other than this may look the same.
 const STAMP_TICK: Duration = Duration::from_millis(100);
 
+/// The same where whole seconds are all that is stamped.
+const COARSE_STAMP_TICK: Duration = Duration::from_secs(2);
+
 /// A query that was planned against a copy when it was replaced has opened it by then.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -78,6 +81,20 @@ struct Stamp {
 
 /// A file by device and inode.
 type FileId = (u64, u64);
+
+impl Stamp {
+    /// Whether a change after `at` would get another stamp than this one.
+    fn is_settled(&self, at: SystemTime) -> bool {
+        let since = self.modified.duration_since(SystemTime::UNIX_EPOCH);
+        let is_coarse = since.is_ok_and(|since| since.subsec_nanos() == 0);
+        let tick = if is_coarse {
+            COARSE_STAMP_TICK
+        } else {
+            STAMP_TICK
+        };
+        self.modified + tick < at
+    }
+}
 
 impl ServedLake {
     /// Opens a DuckDB with the lake attached as `name`, and views of its tables that need no name before them. `folder` is
@@ -226,8 +243,7 @@ impl Current {
         let Some((of, at)) = &self.copied else {
             return false;
         };
-        let settled = |stamp: &Stamp| stamp.modified + STAMP_TICK < *at;
-        of == stamps && stamps.iter().flatten().all(settled)
+        of == stamps && stamps.iter().flatten().all(|stamp| stamp.is_settled(*at))
     }
 
     /// Removes the former copies that nobody reads any more.

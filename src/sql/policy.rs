@@ -6,7 +6,8 @@
 //! Functions that make tables are allowed by name, since each can do what it likes; of the others DuckDB's own are known,
 //! and those of extensions with an effect are refused.
 //!
-//! A statement that does not parse is let through: DuckDB cannot run it either, and tells the user where the mistake is.
+//! A statement that does not parse is let through: DuckDB cannot run it either, and tells the user where the mistake is. (That
+//! would be another matter with an extension that brings a parser of its own; none that is loaded here does.)
 
 use std::fmt;
 
