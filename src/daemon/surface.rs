@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use crate::sql::uri::Transport;
 
 /// How long queries may still run after everything else has stopped.
 const LAST_QUERIES: Duration = Duration::from_secs(2);
+
+/// How long quack may take to close its connections.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// What it needs of the data folder.
 const FOLDER: &str = "quack";
@@ -98,6 +102,7 @@ impl ServedSurface {
             stopping,
             lost: lost_told,
             runtime: Handle::current(),
+            stop_called: AtomicBool::new(false),
         });
         let (lake, folder) = (config.lake.clone(), config.data_dir.join(FOLDER));
         let start = move || -> Result<Arc<Surface>, SurfaceError> {
@@ -115,13 +120,11 @@ impl ServedSurface {
         self.lost.send_replace(Some(rows_lost));
         let until = deadline.max(Instant::now() + LAST_QUERIES);
         let surface = self.surface;
-        let stop = move || surface.stop();
+        let stop = move || surface.stop(until);
         match on_a_thread("otlake-sql", stop) {
             Ok(stopped) => {
-                if tokio::time::timeout_at(until.into(), stopped)
-                    .await
-                    .is_err()
-                {
+                let stopped = tokio::time::timeout_at((until + CLOSING).into(), stopped);
+                if stopped.await.is_err() {
                     tracing::warn!("queries over quack did not end in time");
                 }
             }

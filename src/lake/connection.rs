@@ -1,4 +1,4 @@
-//! Opens DuckDB and attaches the lake to it, as `lake` unless it is served to others under a name of their own.
+//! Opens DuckDB and attaches the lake to it, as `lake` unless there are several copies of its catalog.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,8 +73,8 @@ pub(super) struct Attachment<'a> {
     /// What it is called in SQL.
     pub(super) name: &'a str,
     access: Access,
-    /// What the database of its catalog is called, where it takes the place of an attachment of its name.
-    replacing_with: Option<&'a str>,
+    /// What the database of its catalog is called, where there are several.
+    metadata: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,21 +87,21 @@ impl<'a> Attachment<'a> {
     const READ: Attachment<'static> = Attachment {
         name: "lake",
         access: Access::Read,
-        replacing_with: None,
+        metadata: None,
     };
 
     const WRITE: Attachment<'static> = Attachment {
         name: "lake",
         access: Access::Write,
-        replacing_with: None,
+        metadata: None,
     };
 
-    /// To read, in place of what has the name so far. Transactions that read the former one go on with it.
-    pub(super) fn replacing(name: &'a str, metadata: &'a str) -> Attachment<'a> {
+    /// To read, beside other lakes of the same DuckDB.
+    pub(super) fn beside(name: &'a str, metadata: &'a str) -> Attachment<'a> {
         Attachment {
             name,
             access: Access::Read,
-            replacing_with: Some(metadata),
+            metadata: Some(metadata),
         }
     }
 }
@@ -174,15 +174,11 @@ fn attach_sql(config: &LakeConfig, attachment: &Attachment<'_>, overrides: bool)
     if overrides {
         options.push_str(", OVERRIDE_DATA_PATH true");
     }
-    let replace = match attachment.replacing_with {
-        Some(metadata) => {
-            options.push_str(&format!(", METADATA_CATALOG {}", literal(metadata)));
-            "OR REPLACE "
-        }
-        None => "",
-    };
+    if let Some(metadata) = attachment.metadata {
+        options.push_str(&format!(", METADATA_CATALOG {}", literal(metadata)));
+    }
     let name = identifier(attachment.name);
-    format!("ATTACH {replace}{} AS {name} ({options})", literal(&uri))
+    format!("ATTACH {} AS {name} ({options})", literal(&uri))
 }
 
 /// The path as DuckLake records it, the same from every working folder.

@@ -7,10 +7,12 @@
 //! # Invariants
 //! - **Before each query the copy is as new as the catalog** ([`ServedLake::refresh`]), so what a flush has waited for is
 //!   seen by every query after it, and what was seen once is seen again.
-//! - **A copy never changes.** A newer one takes its place under the lake's name; a transaction that has begun to read
-//!   goes on with its own, so a query that is planned over several tables sees one moment of all of them.
-//! - **A copy is there while it is read**: it is removed once nobody has it open any more, [`GRACE`] after it was
-//!   replaced at the earliest.
+//! - **A copy never changes**, and is attached under a number of its own. What has the lake's name is a database of views,
+//!   which lead to the newest copy and are replaced all in one transaction. So a transaction sees one moment of all
+//!   tables, from its first query on. (Attaching the newest copy under the lake's name itself would take the former
+//!   one from under a query that is about to begin: DuckLake looks its catalog up by name.)
+//! - **A copy is there while it is read**: it is detached [`GRACE`] after it was replaced, which takes nothing from a
+//!   transaction that reads it, and removed once nobody has it open any more.
 //! - **Nothing outside of the lake's folder and its own can be opened**, and no setting changed, once
 //!   [`ServedLake::lock`] was called. DuckDB's SQLite functions do not keep to that: who serves strangers must not let
 //!   them call any.
@@ -46,7 +48,7 @@ const STAMP_TICK: Duration = Duration::from_millis(100);
 const COARSE_STAMP_TICK: Duration = Duration::from_secs(2);
 
 /// A query that was planned against a copy when it was replaced has opened it by then.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The lake, open for the queries of others.
 pub struct ServedLake {
@@ -65,8 +67,22 @@ struct Current {
     number: u64,
     /// The catalog's files when they were copied; `None` before the first time.
     copied: Option<(Stamps, SystemTime)>,
-    copy: PathBuf,
-    replaced: Vec<(PathBuf, Instant)>,
+    /// The copy that the views lead to; `None` before the first.
+    newest: Option<Copy>,
+    former: Vec<Former>,
+}
+
+/// A copy of the catalog, and the name under which it is attached.
+struct Copy {
+    name: String,
+    path: PathBuf,
+}
+
+/// A copy that no view leads to any more.
+struct Former {
+    copy: Copy,
+    replaced: Instant,
+    is_attached: bool,
 }
 
 /// What tells that the catalog's file and its log have not changed.
@@ -120,13 +136,14 @@ impl ServedLake {
                 connection,
                 number: 0,
                 copied: None,
-                copy: PathBuf::new(),
-                replaced: Vec::new(),
+                newest: None,
+                former: Vec::new(),
             }),
             folder,
         };
+        served.make_databases()?;
         served.refresh()?;
-        served.make_views()?;
+        served.make_plain_views()?;
         Ok(served)
     }
 
@@ -162,47 +179,73 @@ impl ServedLake {
         locked.map_err(LakeError::duckdb("lock DuckDB's settings"))
     }
 
-    /// Makes sure that what is attached is the catalog of now. Cheap when it has not changed.
+    /// Makes sure that what can be read is the catalog of now. Cheap when it has not changed.
     ///
     /// # Errors
-    /// Whatever keeps the catalog from being copied or attached. What was attached stays.
+    /// Whatever keeps the catalog from being copied or attached. What could be read before still can.
     pub fn refresh(&self) -> Result<(), LakeError> {
         let mut current = self.lock_current();
+        current.remove_unread();
         let stamps = self.stamps()?;
         if current.is_of(&stamps) {
             return Ok(());
         }
         // Before the copy: what changes after this moment is newer than the copy, or found to be too near to it.
         let now = SystemTime::now();
-        let number = current.number + 1;
-        current.number = number;
-        let (config, copy) = self.copy(number)?;
-        let metadata = format!("catalog_{number}");
-        let attachment = Attachment::replacing(&self.name, &metadata);
-        if let Err(error) = attach(&current.connection, &config, &attachment) {
-            remove_copy(&copy);
+        current.number += 1;
+        let copy = self.copy(current.number)?;
+        if let Err(error) = self.lead_to(&current.connection, &copy) {
+            let _ = current.connection.execute_batch("ROLLBACK");
+            current.detach(&copy);
+            remove_copy(&copy.path);
             return Err(error);
         }
-        let former = std::mem::replace(&mut current.copy, copy);
-        if former != Path::new("") {
-            current.replaced.push((former, Instant::now()));
+        if let Some(copy) = current.newest.replace(copy) {
+            current.former.push(Former {
+                copy,
+                replaced: Instant::now(),
+                is_attached: true,
+            });
         }
         current.copied = Some((stamps, now));
-        current.remove_unread();
         Ok(())
     }
 
-    /// Copies the catalog; answers with the configuration of a lake that has the copy for its catalog.
-    fn copy(&self, number: u64) -> Result<(LakeConfig, PathBuf), LakeError> {
-        let copy = self.folder.0.join(format!("catalog-{number}"));
-        let (log, catalog) = match self.config.catalog {
-            Catalog::Sqlite(_) => (SQLITE_LOG, Catalog::Sqlite(copy.clone())),
-            Catalog::DuckDb(_) => (DUCKDB_LOG, Catalog::DuckDb(copy.clone())),
+    /// Copies the catalog, as of now.
+    fn copy(&self, number: u64) -> Result<Copy, LakeError> {
+        let path = self.folder.0.join(format!("catalog-{number}"));
+        let log = match self.config.catalog {
+            Catalog::Sqlite(_) => SQLITE_LOG,
+            Catalog::DuckDb(_) => DUCKDB_LOG,
         };
-        copy_catalog(self.config.catalog.path(), &copy, log)?;
+        copy_catalog(self.config.catalog.path(), &path, log)?;
+        let name = format!("{}_{number}", self.name);
+        Ok(Copy { name, path })
+    }
+
+    /// Attaches a copy, and lets the views lead to it, all at once.
+    fn lead_to(&self, connection: &Connection, copy: &Copy) -> Result<(), LakeError> {
         let mut config = self.config.clone();
-        config.catalog = catalog;
-        Ok((config, copy))
+        config.catalog = match self.config.catalog {
+            Catalog::Sqlite(_) => Catalog::Sqlite(copy.path.clone()),
+            Catalog::DuckDb(_) => Catalog::DuckDb(copy.path.clone()),
+        };
+        let metadata = format!("{}_catalog", copy.name);
+        attach(
+            connection,
+            &config,
+            &Attachment::beside(&copy.name, &metadata),
+        )?;
+        let (lake, schema) = (identifier(&self.name), identifier(&self.config.schema));
+        let inside = identifier(&copy.name);
+        let views = tables().map(|table| {
+            format!(
+                "CREATE OR REPLACE VIEW {lake}.{schema}.{table} AS FROM {inside}.{schema}.{table};"
+            )
+        });
+        let sql = format!("BEGIN; {} COMMIT", views.collect::<String>());
+        let led = connection.execute_batch(&sql);
+        led.map_err(LakeError::duckdb("show the newest catalog"))
     }
 
     fn stamps(&self) -> Result<Stamps, LakeError> {
@@ -214,20 +257,23 @@ impl ServedLake {
         Ok([stamp(file)?, stamp(&log)?])
     }
 
-    /// So that `FROM otlp_logs` works for those who attach this DuckDB over quack, and in a new connection.
-    fn make_views(&self) -> Result<(), LakeError> {
-        let names = Table::ALL.map(Table::name);
-        let views: Vec<String> = names
-            .into_iter()
-            .chain([SEALS])
-            .map(|table| {
-                let (lake, schema) = (identifier(&self.name), identifier(&self.config.schema));
-                let table = identifier(table);
-                format!("CREATE VIEW {table} AS FROM {lake}.{schema}.{table};")
-            })
-            .collect();
+    /// The database with the lake's name.
+    fn make_databases(&self) -> Result<(), LakeError> {
+        let (lake, schema) = (identifier(&self.name), identifier(&self.config.schema));
+        let sql =
+            format!("ATTACH ':memory:' AS {lake}; CREATE SCHEMA IF NOT EXISTS {lake}.{schema}");
         let current = self.lock_current();
-        let made = current.connection.execute_batch(&views.concat());
+        let made = current.connection.execute_batch(&sql);
+        made.map_err(LakeError::duckdb("make a database of views"))
+    }
+
+    /// So that `FROM otlp_logs` works for those who attach this DuckDB over quack, and in a new connection.
+    fn make_plain_views(&self) -> Result<(), LakeError> {
+        let (lake, schema) = (identifier(&self.name), identifier(&self.config.schema));
+        let views =
+            tables().map(|table| format!("CREATE VIEW {table} AS FROM {lake}.{schema}.{table};"));
+        let current = self.lock_current();
+        let made = current.connection.execute_batch(&views.collect::<String>());
         made.map_err(LakeError::duckdb("make views of the lake's tables"))
     }
 
@@ -246,23 +292,52 @@ impl Current {
         of == stamps && stamps.iter().flatten().all(|stamp| stamp.is_settled(*at))
     }
 
-    /// Removes the former copies that nobody reads any more.
+    /// Detaches the former copies that no query begins to read any more, and removes those that none reads.
     fn remove_unread(&mut self) {
-        let due = |(_, replaced): &(PathBuf, Instant)| replaced.elapsed() >= GRACE;
-        if !self.replaced.iter().any(due) {
+        let is_due = |former: &Former| former.replaced.elapsed() >= GRACE;
+        if !self.former.iter().any(is_due) {
             return;
         }
-        // Where the system does not say what is open, copies stay until the server ends.
-        let Some(open) = open_files() else { return };
-        self.replaced.retain(|former| {
-            let is_open = fs::metadata(&former.0).is_ok_and(|found| open.contains(&id(&found)));
-            let is_kept = !due(former) || is_open;
-            if !is_kept {
-                remove_copy(&former.0);
+        let mut due: Vec<Former> = Vec::new();
+        for mut former in std::mem::take(&mut self.former) {
+            if is_due(&former) {
+                if std::mem::take(&mut former.is_attached) {
+                    self.detach(&former.copy);
+                }
+                due.push(former);
+            } else {
+                self.former.push(former);
             }
-            is_kept
-        });
+        }
+        // Where the system does not say what is open, copies stay until the server ends.
+        let open = open_files();
+        for former in due {
+            let found = fs::metadata(&former.copy.path);
+            let is_unread = match (&open, found) {
+                (Some(open), Ok(found)) => !open.contains(&id(&found)),
+                _ => false,
+            };
+            if is_unread {
+                remove_copy(&former.copy.path);
+            } else {
+                self.former.push(former);
+            }
+        }
     }
+
+    /// Takes a copy's name away; transactions that read it go on.
+    fn detach(&self, copy: &Copy) {
+        let sql = format!("DETACH DATABASE IF EXISTS {}", identifier(&copy.name));
+        if let Err(error) = self.connection.execute_batch(&sql) {
+            tracing::debug!(%error, "a former copy of the catalog stays attached");
+        }
+    }
+}
+
+/// The tables of a lake, quoted.
+fn tables() -> impl Iterator<Item = String> {
+    let names = Table::ALL.map(Table::name).into_iter();
+    names.chain([SEALS]).map(identifier)
 }
 
 /// A folder of its owner's alone, which goes when it is dropped.

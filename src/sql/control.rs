@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -53,6 +54,8 @@ pub struct Control {
     pub lost: watch::Receiver<Option<u64>>,
     /// Waits for the publisher, on DuckDB's threads.
     pub runtime: Handle,
+    /// Somebody has called `otlp_stop`.
+    pub stop_called: AtomicBool,
 }
 
 /// What became of a flush.
@@ -112,6 +115,7 @@ impl Control {
             };
         }
         tracing::info!("asked to stop, over quack");
+        self.stop_called.store(true, Ordering::Relaxed);
         self.stop.notify_one();
         let mut lost = self.lost.clone();
         let dropped_rows = self.runtime.block_on(async move {
@@ -138,6 +142,11 @@ impl Control {
     /// Whether the stop has begun.
     pub(super) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
+    }
+
+    /// Whether a query waits, or has waited, for the end of the stop.
+    pub(super) fn was_stopped_by_a_query(&self) -> bool {
+        self.stop_called.load(Ordering::Relaxed)
     }
 
     fn is_named(&self, uri: &ListenUri) -> bool {

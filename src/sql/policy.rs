@@ -14,7 +14,7 @@ use std::fmt;
 use duckdb::Connection;
 
 /// Functions that may stand for a table.
-const TABLE_FUNCTIONS: [&str; 56] = [
+const TABLE_FUNCTIONS: [&str; 46] = [
     "otlp_server_list",
     "otlp_seal_list",
     "otlp_flush",
@@ -49,16 +49,6 @@ const TABLE_FUNCTIONS: [&str; 56] = [
     "duckdb_types",
     "duckdb_variables",
     "duckdb_views",
-    "ducklake_current_snapshot",
-    "ducklake_last_committed_snapshot",
-    "ducklake_list_files",
-    "ducklake_options",
-    "ducklake_settings",
-    "ducklake_snapshots",
-    "ducklake_table_changes",
-    "ducklake_table_deletions",
-    "ducklake_table_info",
-    "ducklake_table_insertions",
     "icu_calendar_names",
     "pg_timezone_names",
     "pragma_collations",

@@ -21,6 +21,12 @@ use crate::seal::ledger::one_line;
 /// How often something that others can bring about is logged.
 const LOG_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long an answer that DuckDB has given to quack is on its way to the client at most.
+const DELIVERY: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether it has arrived: clients that asked once are gone then.
+const DELIVERY_PAUSE: Duration = Duration::from_millis(10);
+
 /// What asks for the door's answers, and by which names quack calls them.
 const SETTINGS: &str = "SET GLOBAL quack_authentication_function = 'otlake_authenticate';
     SET GLOBAL quack_authorization_function = 'otlake_authorize'";
@@ -118,12 +124,54 @@ impl Surface {
             .map_err(SurfaceError::duckdb("quack cannot listen"))
     }
 
-    /// Lets nobody in any more, once what is asked now is answered. Blocks.
-    pub fn stop(&self) {
+    /// Lets nobody in any more, once what is asked now is answered, but for what is not answered until `until`. Blocks.
+    pub fn stop(&self, until: Instant) {
+        if let Err(error) = self.wait_for_answers(until) {
+            tracing::debug!(
+                error = one_line(&error.to_string()),
+                "cannot ask quack who waits"
+            );
+        }
         let serving = lock(&self.serving);
         if let Err(error) = serving.execute_batch(&format!("CALL quack_stop('{}')", self.uri())) {
             tracing::warn!(error = one_line(&error.to_string()), "quack does not stop");
         }
+    }
+
+    /// Waits for the sessions that are being answered now: until each is over, or has its answer for [`DELIVERY`]. quack
+    /// itself would close their connections in the middle.
+    fn wait_for_answers(&self, until: Instant) -> duckdb::Result<()> {
+        let parser = lock(&self.parser);
+        let mut statement = parser
+            .prepare("SELECT connection_id, state = 'finished' FROM quack_active_connections()")?;
+        let mut sessions = || -> duckdb::Result<Vec<(String, bool)>> {
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        };
+        let mut waiting = sessions()?;
+        // Idle ones of clients that have attached the lake have had theirs.
+        waiting.retain(|(_, is_finished)| !is_finished || self.control.was_stopped_by_a_query());
+        let mut finished_since = None;
+        while Instant::now() < until {
+            let now = sessions()?;
+            let mut left = now
+                .iter()
+                .filter(|(id, _)| waiting.iter().any(|(waiting, _)| waiting == id))
+                .peekable();
+            if left.peek().is_none() {
+                break;
+            }
+            if left.all(|(_, is_finished)| *is_finished) {
+                let since = *finished_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DELIVERY {
+                    break;
+                }
+            } else {
+                finished_since = None;
+            }
+            std::thread::sleep(DELIVERY_PAUSE);
+        }
+        Ok(())
     }
 
     fn uri(&self) -> String {
