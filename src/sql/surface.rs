@@ -21,11 +21,11 @@ use crate::seal::ledger::one_line;
 /// How often something that others can bring about is logged.
 const LOG_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long an answer that DuckDB has given to quack is on its way to the client at most.
-const DELIVERY: Duration = Duration::from_millis(500);
+/// How long an answer that DuckDB has given to quack takes to be sent at most.
+const SENDING: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether it has arrived: clients that asked once are gone then.
-const DELIVERY_PAUSE: Duration = Duration::from_millis(10);
+/// How often it is looked whether DuckDB has answered.
+const ACTIVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What asks for the door's answers, and by which names quack calls them.
 const SETTINGS: &str = "SET GLOBAL quack_authentication_function = 'otlake_authenticate';
@@ -138,38 +138,26 @@ impl Surface {
         }
     }
 
-    /// Waits for the sessions that are being answered now: until each is over, or has its answer for [`DELIVERY`]. quack
-    /// itself would close their connections in the middle.
+    /// Waits for the sessions that are being answered now, until each is over or has its answer, and then for the answers
+    /// to be sent, of which quack tells nothing: it would close their connections in the middle.
     fn wait_for_answers(&self, until: Instant) -> duckdb::Result<()> {
         let parser = lock(&self.parser);
-        let mut statement = parser
-            .prepare("SELECT connection_id, state = 'finished' FROM quack_active_connections()")?;
-        let mut sessions = || -> duckdb::Result<Vec<(String, bool)>> {
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect()
+        let mut statement = parser.prepare(
+            "SELECT connection_id FROM quack_active_connections() WHERE state <> 'finished'",
+        )?;
+        let mut active = || -> duckdb::Result<Vec<String>> {
+            statement.query_map([], |row| row.get(0))?.collect()
         };
-        let mut waiting = sessions()?;
-        // Idle ones of clients that have attached the lake have had theirs.
-        waiting.retain(|(_, is_finished)| !is_finished || self.control.was_stopped_by_a_query());
-        let mut finished_since = None;
-        while Instant::now() < until {
-            let now = sessions()?;
-            let mut left = now
-                .iter()
-                .filter(|(id, _)| waiting.iter().any(|(waiting, _)| waiting == id))
-                .peekable();
-            if left.peek().is_none() {
-                break;
-            }
-            if left.all(|(_, is_finished)| *is_finished) {
-                let since = *finished_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= DELIVERY {
-                    break;
-                }
-            } else {
-                finished_since = None;
-            }
-            std::thread::sleep(DELIVERY_PAUSE);
+        // Whoever waits for the stop may have been answered since, and be gone.
+        let mut left = active()?;
+        let is_sending = !left.is_empty() || self.control.was_stopped_by_a_query();
+        while !left.is_empty() && Instant::now() < until {
+            std::thread::sleep(ACTIVE_PAUSE);
+            let now = active()?;
+            left.retain(|session| now.contains(session));
+        }
+        if is_sending {
+            std::thread::sleep(SENDING.min(until.saturating_duration_since(Instant::now())));
         }
         Ok(())
     }
