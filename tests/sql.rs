@@ -338,6 +338,10 @@ async fn who_queries_can_do_nothing_else() {
             database.display()
         ),
         format!("FROM '{}'", parquet.display()),
+        "EXPLAIN (ANALYZE) COPY (SELECT 1) TO '/tmp/otlake-must-not-be'".to_owned(),
+        "EXPLAIN /**/ANALYZE COPY (SELECT 1) TO '/tmp/otlake-must-not-be'".to_owned(),
+        "EXPLAIN (ANALYZE) SELECT 1; DETACH lake; SELECT 5".to_owned(),
+        "SELECT json_serialize_plan('FROM range(1)')".to_owned(),
     ] {
         let refused = client.refusal(&statement, TOKEN);
         assert!(

@@ -7,7 +7,8 @@
 //! and those of extensions with an effect are refused.
 //!
 //! A statement that does not parse is let through: DuckDB cannot run it either, and tells the user where the mistake is. (That
-//! would be another matter with an extension that brings a parser of its own; none that is loaded here does.)
+//! would be another matter with an extension that brings a parser of its own; none that is loaded here does.) That goes for
+//! a statement as it came alone: `CALL` and `EXPLAIN` are judged as the query in them, and one that is none is refused.
 
 use std::fmt;
 
@@ -64,7 +65,14 @@ const TABLE_FUNCTIONS: [&str; 46] = [
 ];
 
 /// How the names of other functions begin that may not be called.
-const REFUSED_PREFIXES: [&str; 4] = ["otlake_", "quack_", "write_log", "json_execute"];
+const REFUSED_PREFIXES: [&str; 5] = [
+    "otlake_",
+    "quack_",
+    "write_log",
+    "json_execute",
+    // It plans the query in its text, and with that opens the files and connections that are named there.
+    "json_serialize_plan",
+];
 
 /// Statements beside queries: a client that has attached the lake sends them around its own transactions.
 const TRANSACTIONS: [&str; 9] = [
@@ -117,6 +125,7 @@ impl fmt::Display for Refused {
 /// # Errors
 /// [`Refused`], for the first thing that may not be.
 pub fn judge(parser: &Connection, statement: &str) -> Result<(), Refused> {
+    // A text that ends inside a comment or a text may lose a `;` of it here, and is as little a statement without.
     let text = statement.trim().trim_end_matches(';').trim_end();
     let words: Vec<String> = text
         .split_whitespace()
@@ -126,27 +135,33 @@ pub fn judge(parser: &Connection, statement: &str) -> Result<(), Refused> {
     if TRANSACTIONS.contains(&words.join(" ").as_str()) {
         return Ok(());
     }
-    let query = as_query(text);
+    let inner = query_inside(text);
     let parsed: String = parser
         .query_row(
             "SELECT json_serialize_sql(?::VARCHAR)::VARCHAR",
-            [&query],
+            [inner.as_deref().unwrap_or(statement)],
             |row| row.get(0),
         )
         .map_err(|error| Refused::Unclear(error.to_string()))?;
-    judge_parsed(&parsed)
+    match judge_parsed(&parsed)? {
+        Parsed::Query => Ok(()),
+        Parsed::Nothing if inner.is_none() => Ok(()),
+        Parsed::Nothing => Err(Refused::Statement),
+    }
 }
 
-/// `CALL f()` and `EXPLAIN ...` as the query that they run: DuckDB makes JSON of queries alone.
-fn as_query(text: &str) -> String {
+/// The query that `CALL f()` and `EXPLAIN ...` run, and `None` for other statements: DuckDB makes JSON of queries alone. Of what
+/// can stand around it only `EXPLAIN ANALYZE` is known, so with options in brackets or comments there is no query inside.
+fn query_inside(text: &str) -> Option<String> {
     let (first, rest) = split_word(text);
-    match first.to_ascii_uppercase().as_str() {
-        "CALL" => format!("SELECT * FROM {rest}"),
-        "EXPLAIN" => match split_word(rest) {
-            (second, rest) if second.eq_ignore_ascii_case("ANALYZE") => rest.to_owned(),
-            _ => rest.to_owned(),
-        },
-        _ => text.to_owned(),
+    if first.eq_ignore_ascii_case("CALL") {
+        Some(format!("SELECT * FROM {rest}"))
+    } else if first.eq_ignore_ascii_case("EXPLAIN") {
+        let (second, analyzed) = split_word(rest);
+        let is_analyze = second.eq_ignore_ascii_case("ANALYZE");
+        Some(if is_analyze { analyzed } else { rest }.to_owned())
+    } else {
+        None
     }
 }
 
@@ -156,11 +171,20 @@ fn split_word(text: &str) -> (&str, &str) {
         .map_or((text, ""), |(word, rest)| (word, rest.trim_start()))
 }
 
-fn judge_parsed(parsed: &str) -> Result<(), Refused> {
+/// What DuckDB found in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parsed {
+    /// Queries, that may be run.
+    Query,
+    /// No statement.
+    Nothing,
+}
+
+fn judge_parsed(parsed: &str) -> Result<Parsed, Refused> {
     if parsed.starts_with("{\"error\":true") {
         let is_syntax = parsed.contains("\"error_type\":\"parser\"");
         return if is_syntax {
-            Ok(())
+            Ok(Parsed::Nothing)
         } else {
             Err(Refused::Statement)
         };
@@ -195,7 +219,7 @@ fn judge_parsed(parsed: &str) -> Result<(), Refused> {
             return Err(Refused::File);
         }
     }
-    Ok(())
+    Ok(Parsed::Query)
 }
 
 /// What follows each occurrence of a key.
@@ -273,6 +297,21 @@ mod tests {
             "EXPLAIN ANALYZE INSERT INTO t VALUES (1)",
             "CALL otlp_server_list(); DETACH lake",
             "BEGIN; DETACH lake",
+            "EXPLAIN (ANALYZE) SELECT 1; DETACH lake",
+            "EXPLAIN (ANALYZE) COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN (ANALYZE, FORMAT JSON) COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN (ANALYZE) CALL quack_serve('quack:0.0.0.0:1')",
+            "EXPLAIN(ANALYZE) CALL quack_serve('quack:0.0.0.0:1')",
+            "EXPLAIN /**/ANALYZE COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN /**/ ANALYZE COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN --\nANALYZE COPY (SELECT 1) TO 'x.parquet'",
+            "/**/EXPLAIN ANALYZE COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN/**/ANALYZE COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN EXPLAIN ANALYZE COPY (SELECT 1) TO 'x.parquet'",
+            "EXPLAIN CALL quack_serve('quack:0.0.0.0:1')",
+            "CALL /**/quack_serve/**/('quack:0.0.0.0:1'",
+            "CALL (SELECT 1",
+            "EXPLAIN SELEC 1",
         ] {
             assert_eq!(judge(statement), Err(Refused::Statement), "{statement}");
         }
@@ -298,6 +337,8 @@ mod tests {
             "EXPLAIN ANALYZE FROM quack_serve('quack:0.0.0.0:1')",
             "SELECT 1 FROM lake.main.otlp_logs l JOIN read_parquet('x') r ON true",
             "SELECT write_log('x')",
+            "SELECT json_serialize_plan('FROM quack_query(''quack:x'', ''SELECT 1'')')",
+            "SELECT main.JSON_Serialize_Plan('FROM sqlite_scan(''/x'', ''y'')')",
             "SELECT quack_check_token('a', 'b', 'c')",
             "SELECT sum(1) FILTER (WHERE quack_nop_authorization('a', 'b'))",
             "SELECT otlake_stop('')",
