@@ -264,3 +264,19 @@ fn a_token_file_that_cannot_be_used_is_named() {
     );
     assert!(server.banner().contains("needs the token"));
 }
+
+/// Scenario: a token of the file is quack's too, whoever may do what with it.
+/// Guarantees: the server does not start, and names the token's name and not the token.
+#[test]
+fn quacks_token_is_nobody_elses() {
+    let quack = "0123456789abcdef-quack";
+    let tokens = TokenFile::new(&format!("agents ingest {quack}\n"));
+    let server = tokens.builder().args(&["--quack-listen", "127.0.0.1:0"]);
+    let server = server.env("OTLAKE_QUACK_TOKEN", quack);
+    let output = server.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("the token agents in"), "{error}");
+    assert!(error.contains("is quack's too"), "{error}");
+    assert!(!error.contains(quack), "{error}");
+}

@@ -33,6 +33,9 @@ const MODE: &str = "DUCKDB_MODE";
 const QUACK_ENABLED: &str = "DUCKDB_QUACK_ENABLED";
 const QUACK_ADDRESS: &str = "DUCKDB_QUACK_ADDR";
 const QUACK_TOKEN: &str = "DUCKDB_QUACK_TOKEN";
+
+/// What quack is switched on and set up by.
+const QUACK: [&str; 3] = [QUACK_ENABLED, QUACK_ADDRESS, QUACK_TOKEN];
 const DRY_RUN: &str = "DRY_RUN";
 
 /// The address of quack where it is on and none is named.
@@ -174,9 +177,20 @@ impl Foreign {
         if self.dry_run {
             lines.push(format!("took {DRY_RUN} as --check"));
         }
-        if !self.left.is_empty() {
-            let left = self.left.join(", ");
+        let (quack, left): (Vec<&str>, Vec<&str>) = self
+            .left
+            .iter()
+            .map(String::as_str)
+            .partition(|name| QUACK.contains(name));
+        if !left.is_empty() {
+            let left = left.join(", ");
             lines.push(format!("not taken, otlake has nothing like it: {left}"));
+        }
+        if !quack.is_empty() {
+            let quack = quack.join(", ");
+            lines.push(format!(
+                "not taken, quack is off without {QUACK_ENABLED}=1: {quack}"
+            ));
         }
         if !self.found.iter().any(|(_, key, _)| *key == "catalog") {
             lines.push(
@@ -245,11 +259,11 @@ pub(super) fn read(
         pairs.push(("quack-listen", address));
         foreign.found.push((name, "quack-listen", Some(shown)));
     }
-    let is_known = |name: &&&str| {
-        let names = [QUACK_ENABLED, QUACK_ADDRESS, QUACK_TOKEN];
-        names.contains(*name) || TAKEN.iter().any(|(known, ..)| known == *name)
+    let is_left = |name: &&&str| match QUACK.contains(*name) {
+        true => !quack_enabled,
+        false => !TAKEN.iter().any(|(known, ..)| known == *name),
     };
-    let left = set.keys().filter(is_ours).filter(|name| !is_known(name));
+    let left = set.keys().filter(is_ours).filter(is_left);
     foreign.left = left.map(|name| (*name).to_owned()).collect();
     let name_of = |key: &str| foreign.origin(key);
     let settings = settings_of(&pairs, |key| match name_of(key) {
@@ -484,6 +498,11 @@ mod tests {
     fn switches_switch_and_the_rest_is_named() {
         let off = with(&[("DUCKDB_QUACK_ENABLED", "0")]).unwrap();
         assert!(off.quack.is_none());
+        let told = off.foreign.told().join("\n");
+        assert!(
+            told.contains("quack is off without DUCKDB_QUACK_ENABLED=1: DUCKDB_QUACK_ADDR, DUCKDB_QUACK_ENABLED, DUCKDB_QUACK_TOKEN"),
+            "{told}"
+        );
         let on = with(&[("DUCKDB_QUACK_ENABLED", "true"), ("DUCKDB_QUACK_ADDR", "")]).unwrap();
         let listen = on.quack.as_ref().unwrap().listen;
         assert_eq!(listen.to_string(), "127.0.0.1:9494");

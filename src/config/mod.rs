@@ -117,6 +117,8 @@ pub struct Tokens {
     pub token: Option<Secret>,
     /// The file with named tokens. Absolute.
     pub file: Option<PathBuf>,
+    /// Quack's token, which none of the others may be.
+    pub quack: Option<Secret>,
 }
 
 /// The files of TLS. Absolute paths.

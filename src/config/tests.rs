@@ -270,7 +270,7 @@ fn every_setting_has_flag_key_and_variable() {
         );
         assert_eq!(config.http_listen, "[::1]:0".parse::<SocketAddr>().unwrap());
         assert!(
-            matches!(&config.auth, Auth::Token(Tokens { token: Some(token), file: Some(_) }) if token.expose() == TOKEN)
+            matches!(&config.auth, Auth::Token(Tokens { token: Some(token), file: Some(_), .. }) if token.expose() == TOKEN)
         );
         let origins = ["https://a.example", "https://b.example:8443"]
             .map(str::to_owned)

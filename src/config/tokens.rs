@@ -134,6 +134,17 @@ pub enum TokenFileError {
         /// What is wrong and what to write; never a token.
         reason: String,
     },
+    /// A token is quack's too.
+    #[error(
+        "the token {name} in {} is quack's too: who has it could read the lake and stop the server; make another token",
+        path.display()
+    )]
+    Quack {
+        /// The file.
+        path: PathBuf,
+        /// What the token is called there.
+        name: String,
+    },
     /// Nobody would be let in.
     #[error("the token file {} holds no token: write a line NAME ROLES TOKEN", path.display())]
     Empty {

@@ -30,7 +30,7 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
     let data_dir = data_dir(sources)?;
     let (grpc_listen, http_listen) = listeners(sources)?;
     let tls = tls(sources)?;
-    let auth = auth(
+    let mut auth = auth(
         sources,
         [("grpc-listen", grpc_listen), ("http-listen", http_listen)],
         tls.as_ref(),
@@ -79,6 +79,9 @@ pub(super) fn validate(mut sources: Sources) -> Result<Config, ConfigError> {
     let lake = lake_config(sources, &data_dir)?;
     let taken = [("grpc-listen", grpc_listen), ("http-listen", http_listen)];
     let quack = quack::validate(sources, &auth, taken)?;
+    if let Auth::Token(tokens) = &mut auth {
+        tokens.quack = quack.as_ref().map(|quack| quack.token.clone());
+    }
     let log = log(sources)?;
     Ok(Config {
         data_dir,
@@ -209,7 +212,8 @@ fn auth(
         if let Some(token) = &token {
             check_token(token).map_err(|reason| sources.bad_value("token", reason))?;
         }
-        return Ok(Auth::Token(Tokens { token, file }));
+        let quack = None;
+        return Ok(Auth::Token(Tokens { token, file, quack }));
     }
     let client_auth = tls.and_then(|tls| tls.client_ca.as_ref()).map(|ca| ca.auth);
     if no_auth {

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::config::Tokens;
 use crate::config::tokens::{self, NamedToken, Role, Roles, TokenFileError};
+use crate::config::{Secret, Tokens};
 use crate::telemetry::{Counters, TokenUse};
 
 /// What logs and counters call the token of `--token`.
@@ -73,7 +73,18 @@ impl TokenBook {
     /// # Errors
     /// [`TokenFileError`] for the first thing that is wrong with it.
     pub fn read(source: &Tokens) -> Result<Vec<NamedToken>, TokenFileError> {
-        source.file.as_deref().map_or(Ok(Vec::new()), tokens::read)
+        let Some(path) = &source.file else {
+            return Ok(Vec::new());
+        };
+        let named = tokens::read(path)?;
+        let quack = source.quack.as_ref().map(Secret::expose);
+        match named.iter().find(|it| Some(it.token.expose()) == quack) {
+            None => Ok(named),
+            Some(same) => Err(TokenFileError::Quack {
+                path: path.clone(),
+                name: same.name.clone(),
+            }),
+        }
     }
 
     /// Where the tokens come from.
@@ -131,7 +142,6 @@ fn digest(token: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     fn named(name: &str, token: &str) -> NamedToken {
         NamedToken {
@@ -149,6 +159,7 @@ mod tests {
         let source = Tokens {
             token: Some(Secret::from("of-the-settings!".to_owned())),
             file: None,
+            quack: None,
         };
         let counters = Arc::new(Counters::default());
         let tokens = [

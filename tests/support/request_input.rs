@@ -343,6 +343,7 @@ fn gate(dir: &Path, intake: &Intake) -> Gate {
     let source = Tokens {
         token: None,
         file: Some(file),
+        quack: None,
     };
     let named = TokenBook::read(&source).unwrap();
     let book = TokenBook::new(source, &named, &intake.counters);
