@@ -9,7 +9,7 @@ use otlake::server_file::ServerFile;
 use tempfile::TempDir;
 
 use crate::support::load::logs;
-use crate::support::{OTLAKE, PATIENCE, Server, ServerBuilder, data_dir, eventually, otlake, sql};
+use crate::support::{OTLAKE, PATIENCE, Server, ServerBuilder, data_dir, otlake, sql};
 
 /// Runs a command that is expected to end by itself.
 fn run(mut command: Command) -> Output {
@@ -96,7 +96,6 @@ fn a_port_in_use_is_named() {
 async fn port_0_is_told_as_the_real_port() {
     let server = Server::start();
     assert!(server.grpc.port() != 0 && server.http.port() != 0);
-    eventually("the banner", async || server.banner().contains("Query")).await;
     let banner = server.banner();
     for address in [server.grpc, server.http] {
         assert!(banner.contains(&address.to_string()), "{banner}");
@@ -121,7 +120,6 @@ async fn ipv6_works_for_both_listeners() {
     assert_eq!(server.get("/readyz").await.status, 200);
     server.flush().await;
     assert_eq!(server.count("SELECT count(*) FROM otlp_logs"), 10);
-    eventually("the banner", async || server.banner().contains("Query")).await;
     let endpoint = format!("http://[::1]:{}", server.grpc.port());
     assert!(server.banner().contains(&endpoint), "{}", server.banner());
 }
@@ -348,7 +346,6 @@ fn assert_json_lines(log: &str) {
 async fn the_banner_says_how_to_go_on() {
     let token = "a-token-nobody-may-see";
     let server = ServerBuilder::new().env("OTLAKE_TOKEN", token).start();
-    eventually("the banner", async || server.banner().contains(" query ")).await;
     let banner = server.banner();
     let endpoint = format!("http://{}", server.grpc);
     let data_dir = server.data_dir().display().to_string();
@@ -395,7 +392,6 @@ async fn the_durability_is_told() {
     ] {
         let args = ["--durability", durability, "--journal-max-bytes", "1GiB"];
         let server = Server::with(&args);
-        eventually("the banner", async || server.banner().contains("Query")).await;
         let banner = server.banner();
         assert!(banner.contains(wanted), "{wanted} is not in {banner}");
         let status = server.status().await;
@@ -411,6 +407,5 @@ async fn the_durability_is_told() {
 #[tokio::test]
 async fn a_server_without_token_says_so() {
     let server = Server::start();
-    eventually("the banner", async || server.banner().contains("Query")).await;
     assert!(server.banner().contains("no token"), "{}", server.banner());
 }

@@ -22,7 +22,7 @@ use tonic::Code;
 use crate::support::crash_load::{CrashLoad, Temper};
 use crate::support::frames::{Http2, http2_call, http2_connect, http2_headers};
 use crate::support::load::{Load, logs};
-use crate::support::raw::EXPORT_LOGS;
+use crate::support::raw::{EXPORT_LOGS, accepted_rows};
 use crate::support::{Server, ServerBuilder, data_dir, eventually, otlake, read_log, sql};
 
 /// Waits until the server has said that it stops.
@@ -352,7 +352,7 @@ async fn a_sender_outlives_a_restart() {
         let server = Server::start();
         let (grpc, http) = (server.grpc.to_string(), server.http.to_string());
         let endpoint = if protocol == "http" { &http } else { &grpc };
-        let line = format!("--endpoint {endpoint} --protocol {protocol} --count 1000 --batch 1");
+        let line = format!("--endpoint {endpoint} --protocol {protocol} --count 4000 --batch 1");
         let sender = otlake()
             .arg("send")
             .args(line.split(' '))
@@ -364,7 +364,10 @@ async fn a_sender_outlives_a_restart() {
             server.flush().await;
             server.count("SELECT count(*) FROM otlp_logs")
         };
-        eventually("rows before the restart", async || rows(&server).await > 0).await;
+        eventually("rows before the restart", async || {
+            accepted_rows(&server.status().await) > 0
+        })
+        .await;
         let (status, dir) = server.stop();
         assert_eq!(status.code(), Some(0));
         let again = ["--grpc-listen", &grpc, "--http-listen", &http];

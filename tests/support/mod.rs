@@ -230,9 +230,17 @@ impl Server {
         read_log(&self.dir)
     }
 
-    /// What the server printed to its standard output.
+    /// What the server printed to its standard output, which comes a moment after it answers.
     pub fn banner(&self) -> String {
-        fs::read_to_string(self.dir.path().join("banner")).unwrap_or_default()
+        let started = Instant::now();
+        loop {
+            let banner = fs::read_to_string(self.dir.path().join("banner")).unwrap_or_default();
+            if banner.ends_with('\n') {
+                return banner;
+            }
+            assert!(started.elapsed() < PATIENCE, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
