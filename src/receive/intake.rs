@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::refusal::Refusal;
-use super::retries::{Committer, Delivery, Entered, Failure, Retries};
+use super::retries::{Answer, Committer, Delivery, Entered, Failure, Retries};
 use super::services::services;
 use super::tail::{Shown, Tails};
 use crate::decode::{self, DecodeError, Encoding};
@@ -64,6 +64,9 @@ pub struct Accepted {
     /// Its success on the way to the client.
     pub delivery: Delivery,
 }
+
+/// Dropped when a batch's rows are handed on to where they are kept, or never will be.
+pub type HandedOn = oneshot::Sender<()>;
 
 /// Where the rows of accepted requests are kept.
 pub trait Keep: Send + Sync {
@@ -248,11 +251,11 @@ impl Intake {
             .and_then(|decoded| decoded.map_err(|error| refusal(error, &body_reservation)))
             .inspect_err(|refusal| tally.refuse(refusal))?;
         drop(body_reservation);
-        self.take_in(decoded, tally).await
+        self.take_in(decoded, tally, None).await
     }
 
     /// Keeps the rows of one batch of a stream, which were `bytes` large on the wire after decompression; a retry of a
-    /// batch that is kept is only answered.
+    /// batch that is kept is only answered. `handed_on` is dropped when there is nothing left to do with the rows but to wait.
     ///
     /// # Errors
     /// [`Refusal`], counted and logged; nothing of the batch is kept then.
@@ -262,6 +265,7 @@ impl Intake {
         rows: Rows,
         bytes: usize,
         client: Client,
+        handed_on: HandedOn,
     ) -> Result<Accepted, Refusal> {
         let tally = Tally {
             counters: Arc::clone(&self.counters),
@@ -274,10 +278,16 @@ impl Intake {
             _active: self.counters.handle(),
         };
         let digest = self.retries.digest_rows(signal, &rows);
-        self.take_in(Decoded { rows, digest }, tally).await
+        let decoded = Decoded { rows, digest };
+        self.take_in(decoded, tally, Some(handed_on)).await
     }
 
-    async fn take_in(&self, decoded: Decoded, tally: Tally) -> Result<Accepted, Refusal> {
+    async fn take_in(
+        &self,
+        decoded: Decoded,
+        tally: Tally,
+        handed_on: Option<HandedOn>,
+    ) -> Result<Accepted, Refusal> {
         let rejections = decoded.rows.rejections.clone();
         let entered = match decoded.digest {
             None => None,
@@ -292,7 +302,12 @@ impl Intake {
                 Err(entered) => Some(entered),
             },
         };
-        let delivery = self.keep(decoded, tally, entered).await?;
+        let answer = self.keep(decoded, tally, entered);
+        drop(handed_on);
+        let delivery = answer.outcome().await.map_err(|failure| match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Abandoned => abandoned(),
+        })?;
         Ok(Accepted {
             rejections,
             delivery,
@@ -344,12 +359,8 @@ impl Intake {
         })
     }
 
-    async fn keep(
-        &self,
-        decoded: Decoded,
-        tally: Tally,
-        entered: Option<Entered>,
-    ) -> Result<Delivery, Refusal> {
+    /// Hands the rows on to where they are kept.
+    fn keep(&self, decoded: Decoded, tally: Tally, entered: Option<Entered>) -> Answer<Refusal> {
         let Decoded { rows, digest } = decoded;
         let (committer, answer) = self.retries.track(digest);
         drop(entered);
@@ -373,10 +384,7 @@ impl Intake {
         } else {
             self.keep.keep(rows, receipt);
         }
-        answer.outcome().await.map_err(|failure| match failure {
-            Failure::Refused(refusal) => refusal,
-            Failure::Abandoned => abandoned(),
-        })
+        answer
     }
 }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::idle::{SPARED_BYTES, until_it_must_end};
@@ -191,7 +191,7 @@ impl Stream {
         drop((message, reservation));
         match decoded {
             Ok(rows) => {
-                self.keep(batch_id, rows, bytes);
+                self.keep(batch_id, rows, bytes).await;
                 None
             }
             // Its dictionaries are part of what is missing: a new stream begins without.
@@ -256,11 +256,16 @@ impl Stream {
     }
 
     /// Has the rows kept; their status comes when they are.
-    fn keep(&mut self, batch_id: i64, rows: Rows, bytes: usize) {
+    ///
+    /// Waits until they are handed on: the next batch, decoded before, would drive them out of the CPU's cache, where they are
+    /// read three times on their way into the journal.
+    async fn keep(&mut self, batch_id: i64, rows: Rows, bytes: usize) {
         let intake = Arc::clone(&self.shared.intake);
         let (signal, client) = (self.signal, self.client.clone());
+        let (handed_on, is_handed_on) = oneshot::channel();
         let task = self.in_flight.spawn(async move {
-            match intake.accept_rows(signal, rows, bytes, client).await {
+            let accepted = intake.accept_rows(signal, rows, bytes, client, handed_on);
+            match accepted.await {
                 Ok(accepted) => Answer {
                     status: BatchStatus {
                         batch_id,
@@ -273,6 +278,8 @@ impl Stream {
             }
         });
         self.batch_ids.insert(task.id(), batch_id);
+        // Nothing is sent: the other end is dropped.
+        let _ = is_handed_on.await;
     }
 
     /// Ends the stream with a refusal, which is the batch's as well if it is known which one.
