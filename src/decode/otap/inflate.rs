@@ -1,136 +1,115 @@
-//! Decompresses the zstd buffers of an Arrow message before arrow-ipc reads it.
+//! Decompresses the buffers of an Arrow message.
 //!
-//! arrow-ipc makes a zstd context for each message, and a batch of metrics has some dozens of them: a fifth of what decoding one
-//! took. Here each thread has one. What arrow-ipc gets then is the same message with buffers that are marked as not compressed.
+//! A batch of metrics has more than a hundred of them, a few hundred bytes each: a context for each message took a fifth of what
+//! decoding one took. Here each thread has one, and what a message holds goes into one piece of memory. Buffers that nobody
+//! looks at stay as they are.
 //!
 //! Source: Arrow columnar format, "Serialization and Interprocess Communication", "Compression".
 
 use std::cell::RefCell;
-use std::io::Cursor;
-use std::ops::Range;
+use std::io::{Cursor, Read as _};
 
 use arrow::buffer::Buffer;
 use arrow_ipc::CompressionType;
 use zstd::bulk::Decompressor;
 
-use super::prewalk::{NOT_COMPRESSED, decompressed_bytes, stored};
-
-/// A message's metadata and body, with plain buffers.
-pub(super) struct Inflated {
-    pub(super) metadata: Vec<u8>,
-    pub(super) body: Buffer,
-}
+use super::prewalk::{Checked, CheckedBuffer};
 
 thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Decompresses the buffers of `batch`, whose lengths were checked and have memory; none where it is not compressed with zstd.
-pub(super) fn inflate(
-    metadata: &[u8],
-    batch: &arrow_ipc::RecordBatch<'_>,
-    body: &[u8],
-) -> Result<Option<Inflated>, String> {
-    let codec = batch.compression().map(|compression| compression.codec());
-    let Some(buffers) = batch
-        .buffers()
-        .filter(|_| codec == Some(CompressionType::ZSTD))
-    else {
-        return Ok(None);
+/// Plain buffers begin at multiples of this, so that the numbers in them are aligned.
+const ALIGNMENT: usize = 64;
+
+/// The widest number of a column, bytes: a buffer that begins at no multiple of it is copied.
+const NUMBER_BYTES_MAX: usize = 8;
+
+/// The buffers of a batch, plain and aligned; those that are not read are empty. For them there is memory.
+///
+/// # Errors
+/// What is wrong with a buffer.
+pub(super) fn inflate(batch: &Checked, body: &Buffer) -> Result<Vec<Buffer>, String> {
+    let plain = match batch.codec {
+        None => Buffer::default(),
+        Some(codec) => decompress(batch, codec, body)?,
     };
-    let Some(places) = place_of(buffers.bytes(), metadata) else {
-        return Ok(None);
-    };
-    let mut total = 0usize;
-    for buffer in buffers {
-        let bytes = decompressed_bytes(stored(buffer, body)?, true)?;
-        total = total.saturating_add(
-            bytes
-                .saturating_add(PREFIX_BYTES)
-                .next_multiple_of(ALIGNMENT),
-        );
+    let mut at = 0;
+    let mut buffers = Vec::with_capacity(batch.buffers.len());
+    for buffer in &batch.buffers {
+        buffers.push(if is_decompressed(buffer) {
+            let begin = at;
+            at += buffer.bytes.next_multiple_of(ALIGNMENT);
+            plain.slice_with_length(begin, buffer.bytes)
+        } else if buffer.is_read {
+            aligned(body.slice_with_length(buffer.stored.start, buffer.stored.len()))
+        } else {
+            Buffer::default()
+        });
     }
-    let mut metadata = metadata.to_vec();
-    // Written one after the other, without a first pass of zeros; behind the last one there is no room.
+    Ok(buffers)
+}
+
+fn is_decompressed(buffer: &CheckedBuffer) -> bool {
+    buffer.is_read && buffer.is_compressed && buffer.bytes > 0
+}
+
+fn aligned(buffer: Buffer) -> Buffer {
+    match buffer.as_ptr().align_offset(NUMBER_BYTES_MAX) {
+        0 => buffer,
+        _ => Buffer::from(buffer.as_slice()),
+    }
+}
+
+/// Decompresses what is to be, one buffer after the other.
+fn decompress(batch: &Checked, codec: CompressionType, body: &[u8]) -> Result<Buffer, String> {
+    let buffers = batch.buffers.iter().filter(|it| is_decompressed(it));
+    let sizes = buffers.clone().map(|it| it.bytes.saturating_add(ALIGNMENT));
+    let total = sizes.fold(0, usize::saturating_add);
+    // Without a first pass of zeros; behind the last one there is hardly any room.
     let mut plain = Cursor::new(Vec::with_capacity(total));
+    for buffer in buffers {
+        let begin = plain.get_ref().len();
+        let stored = body.get(buffer.stored.clone()).unwrap_or_default();
+        plain.set_position(begin as u64);
+        match codec {
+            CompressionType::ZSTD => append_zstd(stored, &mut plain)?,
+            _ => append_lz4(stored, buffer.bytes, plain.get_mut())?,
+        }
+        let plain = plain.get_mut();
+        let found = plain.len() - begin;
+        if found != buffer.bytes {
+            return Err(format!(
+                "a buffer has {found} bytes once it is decompressed, but claims {}",
+                buffer.bytes
+            ));
+        }
+        plain.resize(plain.len().next_multiple_of(ALIGNMENT), 0);
+    }
+    Ok(aligned(Buffer::from_vec(plain.into_inner())))
+}
+
+fn append_zstd(stored: &[u8], plain: &mut Cursor<Vec<u8>>) -> Result<(), String> {
     DECOMPRESSOR.with_borrow_mut(|decompressor| {
         let decompressor = match decompressor {
             Some(decompressor) => decompressor,
             none => none.insert(Decompressor::new().map_err(|error| error.to_string())?),
         };
-        for (buffer, place) in buffers.iter().zip(places) {
-            let offset = plain.get_ref().len();
-            append(decompressor, stored(buffer, body)?, &mut plain)?;
-            let plain = plain.get_mut();
-            let length = plain.len() - offset;
-            plain.resize(plain.len().next_multiple_of(ALIGNMENT), 0);
-            let entry = metadata
-                .get_mut(place)
-                .ok_or("a message's buffers do not fit")?;
-            let (at, len) = entry.split_at_mut(size_of::<i64>());
-            at.copy_from_slice(&number(offset)?.to_le_bytes());
-            len.copy_from_slice(&number(length)?.to_le_bytes());
-        }
-        Ok::<(), String>(())
-    })?;
-    Ok(Some(Inflated {
-        metadata,
-        body: Buffer::from_vec(plain.into_inner()),
-    }))
+        let done = decompressor.decompress_to_buffer(stored, plain);
+        done.map_err(not_decompressed).map(|_| ())
+    })
 }
 
-/// What stands before a buffer in a compressed message: its length once decompressed.
-const PREFIX_BYTES: usize = size_of::<i64>();
-
-/// Buffers begin at multiples of this, so that the numbers in them are aligned.
-const ALIGNMENT: usize = 64;
-
-/// Appends one buffer as arrow-ipc reads it where it is not compressed: with a prefix that says so.
-fn append(
-    decompressor: &mut Decompressor<'_>,
-    stored: &[u8],
-    plain: &mut Cursor<Vec<u8>>,
-) -> Result<(), String> {
-    let Some((prefix, data)) = stored.split_first_chunk() else {
-        return Ok(());
-    };
-    let bytes = decompressed_bytes(stored, true)?;
-    let target = plain.get_mut();
-    target.extend_from_slice(&NOT_COMPRESSED.to_le_bytes());
-    if i64::from_le_bytes(*prefix) == NOT_COMPRESSED {
-        target.extend_from_slice(data);
-        return Ok(());
-    }
-    if bytes == 0 {
-        return Ok(());
-    }
-    plain.set_position(plain.get_ref().len() as u64);
-    let found = decompressor.decompress_to_buffer(data, plain);
-    let found = found.map_err(|error| format!("a buffer cannot be decompressed: {error}"))?;
-    if found != bytes {
-        return Err(format!(
-            "a buffer has {found} bytes once it is decompressed, but claims {bytes}"
-        ));
-    }
-    Ok(())
+/// At most one byte more than `bytes`, which tells that there is more.
+fn append_lz4(stored: &[u8], bytes: usize, plain: &mut Vec<u8>) -> Result<(), String> {
+    let decoder = lz4_flex::frame::FrameDecoder::new(stored);
+    let mut limited = decoder.take((bytes as u64).saturating_add(1));
+    limited
+        .read_to_end(plain)
+        .map_err(not_decompressed)
+        .map(|_| ())
 }
 
-fn number(bytes: usize) -> Result<i64, String> {
-    i64::try_from(bytes).map_err(|_| "a message's buffers do not fit".to_owned())
-}
-
-/// Where in `metadata` the entries of its list of buffers stand: offset and length, 8 bytes each.
-fn place_of(entries: &[u8], metadata: &[u8]) -> Option<impl Iterator<Item = Range<usize>> + use<>> {
-    let start = entries
-        .as_ptr()
-        .addr()
-        .checked_sub(metadata.as_ptr().addr())?;
-    let end = start.checked_add(entries.len())?;
-    metadata.get(start..end)?;
-    let entry_bytes = 2 * size_of::<i64>();
-    Some(
-        (start..end)
-            .step_by(entry_bytes)
-            .map(move |at| at..at + entry_bytes),
-    )
+fn not_decompressed(error: std::io::Error) -> String {
+    format!("a buffer cannot be decompressed: {error}")
 }

@@ -20,6 +20,7 @@
 //!
 //! Source: OTAP (otel-arrow), "OTAP Formal Specification"; where it and the producers differ, the producers.
 
+mod batch;
 mod dictionary;
 pub mod headers;
 pub mod held;

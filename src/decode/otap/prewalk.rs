@@ -1,8 +1,8 @@
-//! What is looked at in each Arrow IPC message before arrow-ipc goes by it.
+//! What is looked at in each Arrow IPC message before anything goes by it.
 //!
-//! arrow-ipc checks what the arrays hold: offsets, dictionary keys, UTF-8. But it takes the lengths in a message's metadata as
-//! they are: it slices buffers out of the body, allocates what a compressed buffer says it becomes, and builds whatever types
-//! a schema names; a message of a few bytes can panic there or take all memory. So here, before anything is allocated:
+//! What the arrays hold, offsets, dictionary keys, UTF-8, is checked when they are made ([`super::batch`]). The lengths in a
+//! message's metadata are checked here: a message of a few bytes could otherwise reach outside of its body, or take all memory
+//! for what a compressed buffer says it becomes. Before anything is allocated:
 //!
 //! | of | checked |
 //! |---|---|
@@ -16,6 +16,7 @@
 //! Source: Arrow columnar format, "Serialization and Interprocess Communication"; `Message.fbs`, `Schema.fbs`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
@@ -54,7 +55,7 @@ const FIXED_BYTES_MAX: i32 = 256;
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// What stands before a compressed buffer: how long it was, or that it is not compressed.
-pub(super) const NOT_COMPRESSED: i64 = -1;
+const NOT_COMPRESSED: i64 = -1;
 
 /// Bounds the work of verifying: a flatbuffer's parts may be shared, and count each time.
 const VERIFIED: VerifierOptions = VerifierOptions {
@@ -68,8 +69,6 @@ const VERIFIED: VerifierOptions = VerifierOptions {
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     pub(super) metadata: arrow_ipc::Message<'a>,
-    /// The bytes of that.
-    pub(super) metadata_bytes: &'a [u8],
     /// Shares the record's bytes.
     pub(super) body: Buffer,
 }
@@ -163,7 +162,6 @@ impl<'a> Messages<'a> {
         self.bytes(body_bytes)?;
         Ok(Some(Message {
             metadata,
-            metadata_bytes,
             body: self.record.slice_with_length(begin, body_bytes),
         }))
     }
@@ -178,13 +176,13 @@ impl<'a> Messages<'a> {
 }
 
 /// A message's metadata, verified.
-pub(super) fn verified(metadata: &[u8]) -> Result<arrow_ipc::Message<'_>, String> {
+fn verified(metadata: &[u8]) -> Result<arrow_ipc::Message<'_>, String> {
     arrow_ipc::root_as_message_with_opts(&VERIFIED, metadata)
         .map_err(|error| format!("an Arrow message's metadata: {error}"))
 }
 
 /// The batch in a message: that of a dictionary or a table.
-pub(super) fn batch<'a>(metadata: &arrow_ipc::Message<'a>) -> Option<arrow_ipc::RecordBatch<'a>> {
+fn batch<'a>(metadata: &arrow_ipc::Message<'a>) -> Option<arrow_ipc::RecordBatch<'a>> {
     let dictionary = metadata.header_as_dictionary_batch();
     let batch = dictionary.and_then(|dictionary| dictionary.data());
     batch.or_else(|| metadata.header_as_record_batch())
@@ -303,31 +301,50 @@ fn collect_dictionaries(
     Ok(())
 }
 
-fn dictionary_id(field: &Field) -> Option<i64> {
-    #[expect(
-        deprecated,
-        reason = "arrow-ipc's reader itself finds the dictionary by it"
-    )]
+/// The dictionary of a field.
+pub(super) fn dictionary_id(field: &Field) -> Option<i64> {
+    #[expect(deprecated, reason = "there is no other place for it")]
     field.dict_id()
 }
 
-/// Checks a batch of these columns against its body; answers the bytes that reading it may allocate.
-///
-/// Uncompressed buffers count as well: one that is not aligned is copied, and buffers may overlap.
-pub(super) fn batch_bytes<'a>(
+/// A batch whose lengths were checked against its body.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) rows: usize,
+    pub(super) buffers: Vec<CheckedBuffer>,
+    pub(super) codec: Option<CompressionType>,
+    /// What reading it may allocate, bytes. Uncompressed buffers count as well: one that is not aligned is copied, and buffers
+    /// may overlap.
+    pub(super) bytes: u64,
+}
+
+/// One buffer of such a batch.
+#[derive(Debug)]
+pub(super) struct CheckedBuffer {
+    /// Where it stands in the body, without the length that is before a compressed one.
+    pub(super) stored: Range<usize>,
+    pub(super) is_compressed: bool,
+    /// Its length once it is decompressed.
+    pub(super) bytes: usize,
+    /// Whether it is looked at: which rows are null is not where none is.
+    pub(super) is_read: bool,
+}
+
+/// Checks a batch of these columns against its body.
+pub(super) fn check_batch<'a>(
     batch: &arrow_ipc::RecordBatch<'_>,
     body: &[u8],
     data_types: impl Iterator<Item = &'a DataType>,
-) -> Result<u64, String> {
-    let is_compressed = match batch.compression() {
-        None => false,
+) -> Result<Checked, String> {
+    let codec = match batch.compression() {
+        None => None,
         Some(compression) => {
             let codec = compression.codec();
             let is_known = [CompressionType::ZSTD, CompressionType::LZ4_FRAME].contains(&codec);
             if compression.method() != BodyCompressionMethod::BUFFER || !is_known {
                 return Err("a body is compressed in another way than zstd and lz4".to_owned());
             }
-            true
+            Some(codec)
         }
     };
     let rows = count(batch.length())?;
@@ -344,7 +361,8 @@ pub(super) fn batch_bytes<'a>(
         nodes: batch.nodes().into_iter().flatten(),
         buffers: batch.buffers().into_iter().flatten(),
         body,
-        is_compressed,
+        is_compressed: codec.is_some(),
+        checked: Vec::with_capacity(batch.buffers().map_or(0, |buffers| buffers.len())),
         bytes: 0,
     };
     for data_type in data_types {
@@ -355,7 +373,12 @@ pub(super) fn batch_bytes<'a>(
     if walk.nodes.next().is_some() || walk.buffers.next().is_some() {
         return Err("a batch has more columns than its schema".to_owned());
     }
-    Ok(walk.bytes)
+    Ok(Checked {
+        rows,
+        buffers: walk.checked,
+        codec,
+        bytes: walk.bytes,
+    })
 }
 
 fn count(length: i64) -> Result<usize, String> {
@@ -363,7 +386,7 @@ fn count(length: i64) -> Result<usize, String> {
 }
 
 /// A buffer as it stands in its message's body.
-pub(super) fn stored<'b>(buffer: &arrow_ipc::Buffer, body: &'b [u8]) -> Result<&'b [u8], String> {
+fn stored<'b>(buffer: &arrow_ipc::Buffer, body: &'b [u8]) -> Result<&'b [u8], String> {
     let (offset, length) = (count(buffer.offset())?, count(buffer.length())?);
     let end = offset.checked_add(length);
     let stored = end.and_then(|end| body.get(offset..end));
@@ -371,7 +394,7 @@ pub(super) fn stored<'b>(buffer: &arrow_ipc::Buffer, body: &'b [u8]) -> Result<&
 }
 
 /// The bytes of a buffer once it is decompressed, as it claims itself.
-pub(super) fn decompressed_bytes(stored: &[u8], is_compressed: bool) -> Result<usize, String> {
+fn decompressed_bytes(stored: &[u8], is_compressed: bool) -> Result<usize, String> {
     if !is_compressed || stored.is_empty() {
         return Ok(stored.len());
     }
@@ -384,12 +407,13 @@ pub(super) fn decompressed_bytes(stored: &[u8], is_compressed: bool) -> Result<u
     }
 }
 
-/// Goes through the columns as arrow-ipc does.
+/// Goes through the columns as [`super::batch`] does.
 struct Walk<'a, N, B> {
     nodes: N,
     buffers: B,
     body: &'a [u8],
     is_compressed: bool,
+    checked: Vec<CheckedBuffer>,
     /// All buffers, decompressed.
     bytes: u64,
 }
@@ -413,7 +437,11 @@ where
             return Ok(rows);
         }
         let bitmap_bytes = rows.div_ceil(8);
-        self.buffer(if nulls > 0 { bitmap_bytes } else { 0 }, 1)?;
+        if nulls > 0 {
+            self.buffer(bitmap_bytes, 1)?;
+        } else {
+            self.next(0, 1)?.is_read = false;
+        }
         match data_type {
             DataType::Boolean => self.buffer(bitmap_bytes, 1)?,
             DataType::Utf8 | DataType::Binary => {
@@ -464,12 +492,30 @@ where
 
     /// The next buffer: once decompressed it has so many bytes at least, and where `width` is not 1 only whole elements.
     fn buffer(&mut self, bytes_min: usize, width: usize) -> Result<(), String> {
+        self.next(bytes_min, width).map(|_| ())
+    }
+
+    fn next(&mut self, bytes_min: usize, width: usize) -> Result<&mut CheckedBuffer, String> {
         let buffer = self.buffers.next().ok_or("a buffer is missing")?;
-        let bytes = decompressed_bytes(stored(buffer, self.body)?, self.is_compressed)?;
+        let stored = stored(buffer, self.body)?;
+        let bytes = decompressed_bytes(stored, self.is_compressed)?;
         if bytes < bytes_min || bytes % width != 0 {
             return Err("a buffer has not the length that its rows need".to_owned());
         }
         self.bytes = self.bytes.saturating_add(bytes as u64);
-        Ok(())
+        let begin = count(buffer.offset())?;
+        let prefix = match self.is_compressed && !stored.is_empty() {
+            true => stored.first_chunk().copied(),
+            false => None,
+        };
+        let prefix_bytes = prefix.map_or(0, |prefix| prefix.len());
+        self.checked.push(CheckedBuffer {
+            stored: begin + prefix_bytes..begin + stored.len(),
+            is_compressed: prefix
+                .is_some_and(|prefix| i64::from_le_bytes(prefix) != NOT_COMPRESSED),
+            bytes,
+            is_read: true,
+        });
+        self.checked.last_mut().ok_or_else(String::new)
     }
 }

@@ -21,12 +21,12 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow_ipc::MessageHeader;
-use arrow_ipc::reader::RecordBatchDecoder;
 
+use super::batch;
 use super::dictionary::append;
 use super::held::Memory;
 use super::inflate::inflate;
-use super::prewalk::{self, DICTIONARY_ENTRIES_MAX, Message};
+use super::prewalk::{self, Checked, DICTIONARY_ENTRIES_MAX, Message};
 use super::walked::Payload;
 use crate::decode::DecodeError;
 use crate::proto::arrow::ArrowPayloadType;
@@ -191,14 +191,15 @@ impl Reader {
                 "dictionary {id} has {entries} entries, limit {DICTIONARY_ENTRIES_MAX}"
             )));
         }
-        let bytes_new = prewalk::batch_bytes(&batch, &message.body, iter::once(value_type))
+        let checked = prewalk::check_batch(&batch, &message.body, iter::once(value_type))
             .map_err(DecodeError::Malformed)?;
+        let bytes_new = checked.bytes;
         memory.use_for_batch(bytes_new)?;
         // What is copied: both at once, and the tables read before may go on with the old one.
         memory.use_for_batch(bytes_before.saturating_add(bytes_new))?;
         let field = Field::new("values", value_type.clone(), true);
         let schema = Arc::new(Schema::new(vec![field]));
-        let values = self.decode(message, batch, &schema)?;
+        let values = self.decode(message, batch, &checked, &schema)?;
         let values = values.columns().first();
         let values = values.ok_or_else(|| malformed("a dictionary has no values"))?;
         let before = match is_delta {
@@ -221,33 +222,22 @@ impl Reader {
         let batch = message.metadata.header_as_record_batch();
         let batch = batch.ok_or_else(|| malformed("an Arrow message has no record batch"))?;
         let data_types = self.schema.fields().iter().map(|field| field.data_type());
-        let bytes = prewalk::batch_bytes(&batch, &message.body, data_types)
+        let checked = prewalk::check_batch(&batch, &message.body, data_types)
             .map_err(DecodeError::Malformed)?;
-        memory.use_for_batch(bytes)?;
-        self.decode(message, batch, &self.schema)
+        memory.use_for_batch(checked.bytes)?;
+        self.decode(message, batch, &checked, &self.schema)
     }
 
     fn decode(
         &self,
         message: &Message<'_>,
         batch: arrow_ipc::RecordBatch<'_>,
+        checked: &Checked,
         schema: &SchemaRef,
     ) -> Result<RecordBatch, DecodeError> {
-        let version = message.metadata.version();
-        let schema = Arc::clone(schema);
-        let inflated = inflate(message.metadata_bytes, &batch, &message.body);
-        let inflated = inflated.map_err(DecodeError::Malformed)?;
-        let metadata = inflated.as_ref().map(|it| prewalk::verified(&it.metadata));
-        let metadata = metadata.transpose().map_err(DecodeError::Malformed)?;
-        let plain = metadata.as_ref().and_then(prewalk::batch);
-        let (batch, body) = match (plain, &inflated) {
-            (Some(batch), Some(inflated)) => (batch, &inflated.body),
-            _ => (batch, &message.body),
-        };
-        guarded(|| {
-            RecordBatchDecoder::try_new(body, batch, schema, &self.dictionaries, &version)
-                .and_then(RecordBatchDecoder::read_record_batch)
-        })
+        let buffers = inflate(checked, &message.body).map_err(DecodeError::Malformed)?;
+        let nodes = batch.nodes().into_iter().flatten();
+        guarded(|| batch::read(schema, checked.rows, nodes, buffers, &self.dictionaries))
     }
 }
 
@@ -279,7 +269,7 @@ pub(super) fn table(
     guarded(|| arrow::compute::concat_batches(&schema, batches)).map(Some)
 }
 
-/// Calls arrow-ipc. The last net: what was checked before is what is known to make it panic.
+/// Makes arrays. The last net: what was checked before is what is known to make their constructors panic.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, DecodeError> {
     std::panic::catch_unwind(AssertUnwindSafe(read))
         .map_err(|_| malformed("reading an Arrow message panicked"))?

@@ -1,6 +1,7 @@
 //! One stream's readers, fed by arrow-ipc's own writer.
 
 mod bounds;
+mod columns;
 mod damage;
 mod headers;
 mod lost;
