@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use arrow::array::ArrowPrimitiveType;
 use arrow::datatypes::{UInt16Type, UInt32Type};
@@ -26,7 +27,7 @@ use crate::rows::JsonText;
 pub(super) struct Attributes<'a> {
     keys: Keys<'a>,
     values: Values<'a>,
-    runs: Runs,
+    members: Members,
     /// The rows of each parent, sorted by key: of a repeated one the last is last.
     groups: Groups,
     /// The parent at hand, if one was turned to.
@@ -64,18 +65,18 @@ impl<'a> Attributes<'a> {
         let values = Values::new(columns)?;
         let parents = Parents::<T>::new(columns)?;
         let mut repeats = Vec::new();
-        let mut runs = Runs::default();
+        let mut members = Members::default();
         if parents.is_quasi_delta() {
             repeats = keys.repeats();
             values.repeat(&mut repeats, parents.explicit());
-            runs = Runs::new(&repeats, |row| values.is_other_text(row));
+            members = Members::new(repeats.clone(), &values.other_texts(&repeats));
         }
         let parents = parents.quasi_delta(|row| repeats.get(row).is_some_and(|it| *it))?;
         Ok(Attributes {
             groups: Groups::in_order(columns, parents, index, keys.order())?,
             keys,
             values,
-            runs,
+            members,
             parent: None,
             json: JsonText::new(),
             written: 0,
@@ -136,10 +137,15 @@ impl<'a> Attributes<'a> {
 
     /// The attributes of the parent at hand as one JSON object; empty when there are none.
     pub(super) fn write(&mut self) -> Result<&str, DecodeError> {
-        let json = &mut self.json;
+        let Attributes {
+            keys,
+            values,
+            members,
+            json,
+            ..
+        } = self;
         json.clear();
         let rows = self.parent.map_or(&[][..], |parent| self.groups.of(parent));
-        let (keys, values) = (&self.keys, &mut self.values);
         let mut rows = rows.iter().map(|row| (*row, keys.rank(*row)));
         let mut at_hand = rows.next();
         while let Some((row, rank)) = at_hand {
@@ -147,11 +153,16 @@ impl<'a> Attributes<'a> {
             if at_hand.is_some_and(|(_, next)| next == rank) {
                 continue;
             }
-            json.begin_member();
-            self.runs.write(json, row, |json| {
+            let first = json.is_empty();
+            if first {
+                json.raw("{");
+            }
+            let member = members.of(row, |json| {
                 json.raw(keys.before_value(rank));
                 values.write(json, row as usize)
             })?;
+            // Without the comma before it.
+            json.raw(member.get(usize::from(first)..).unwrap_or_default());
             check_text(json.len())?;
         }
         if !json.is_empty() {
@@ -163,58 +174,60 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Runs of rows that have the same attribute as the row before.
+/// The text of attributes, as members of an object: of each run of rows that have the same one it is written once.
 #[derive(Debug, Default)]
-struct Runs {
+struct Members {
     /// The run of each row; empty where runs are not known.
-    of_row: Vec<u32>,
-    /// Start and end in `text` of what each run has; an empty range is not formatted yet.
+    run_of_row: Vec<u32>,
+    /// Start and end in `text` of what each run has; an empty range is not written yet.
     ranges: Vec<[usize; 2]>,
     text: JsonText,
 }
 
-impl Runs {
-    /// `repeats` says of each row whether it has the attribute of the row before, `is_other` whether its text is another one
-    /// all the same.
-    fn new(repeats: &[bool], is_other: impl Fn(usize) -> bool) -> Runs {
+impl Members {
+    /// `repeats` says of each row whether it has the attribute of the row before; the texts of `others` differ all the same.
+    fn new(mut repeats: Vec<bool>, others: &[usize]) -> Members {
+        for row in others {
+            if let Some(repeats) = repeats.get_mut(*row) {
+                *repeats = false;
+            }
+        }
         let mut runs = 0u32;
-        let of_row = repeats.iter().enumerate().map(|(row, repeats)| {
+        let run_of_row = repeats.iter().map(|repeats| {
             // The first row begins the first run.
-            runs += u32::from(!repeats || is_other(row));
+            runs += u32::from(!repeats);
             runs.saturating_sub(1)
         });
-        let of_row = of_row.collect();
-        Runs {
-            of_row,
+        let run_of_row = run_of_row.collect();
+        Members {
+            run_of_row,
             ranges: vec![[0, 0]; runs as usize],
             text: JsonText::new(),
         }
     }
 
-    /// Writes the attribute of a row, as `format` writes it.
+    /// A comma and the attribute of a row, as `format` writes it.
     #[inline]
-    fn write(
+    fn of(
         &mut self,
-        json: &mut JsonText,
         row: u32,
         format: impl FnOnce(&mut JsonText) -> Result<(), DecodeError>,
-    ) -> Result<(), DecodeError> {
-        let run = self.of_row.get(row as usize);
+    ) -> Result<&str, DecodeError> {
+        let run = self.run_of_row.get(row as usize);
         let Some(range) = run.and_then(|run| self.ranges.get_mut(*run as usize)) else {
-            return format(json);
+            self.text.clear();
+            self.text.raw(",");
+            format(&mut self.text)?;
+            return Ok(self.text.as_str());
         };
         if range[0] == range[1] {
             let start = self.text.len();
+            self.text.raw(",");
             format(&mut self.text)?;
             *range = [start, self.text.len()];
         }
-        json.raw(
-            self.text
-                .as_str()
-                .get(range[0]..range[1])
-                .unwrap_or_default(),
-        );
-        Ok(())
+        let [start, end] = *range;
+        Ok(self.text.as_str().get(start..end).unwrap_or_default())
     }
 }
 
@@ -300,10 +313,23 @@ impl<'a> Keys<'a> {
         self.ranks.get(row as usize).copied().unwrap_or_default()
     }
 
-    /// All rows, sorted by key, those of one key as they come: so that no parent's are sorted alone.
-    fn order(&self) -> Vec<u32> {
-        let rows = (0u32..).take(self.ranks.len());
-        counting_sort(&self.ranks, self.names.len(), rows).1
+    /// All rows, sorted by key, those of one key as they come: so that no parent's are sorted alone. Rows that stand together
+    /// and have one key are not told apart, since most do.
+    fn order(&self) -> impl Iterator<Item = Range<u32>> {
+        let (mut ranks, mut starts) = (Vec::new(), Vec::new());
+        let mut end = 0u32;
+        for run in self.ranks.chunk_by(|rank, next| rank == next) {
+            ranks.extend(run.first());
+            starts.push(end);
+            end += u32::try_from(run.len()).expect("a table has fewer than 2^30 rows");
+        }
+        let all = 0..u32::try_from(ranks.len()).expect("there are fewer runs than rows");
+        let (_, runs) = counting_sort(&ranks, self.names.len(), [all]);
+        starts.push(end);
+        runs.into_iter().map(move |run| {
+            let start = |run: u32| starts.get(run as usize).copied().unwrap_or(end);
+            start(run)..start(run + 1)
+        })
     }
 
     fn rank_of(&self, key: &str) -> Option<u32> {

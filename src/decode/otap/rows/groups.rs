@@ -1,5 +1,7 @@
 //! Joins: which rows of a table of children belong to which row of their parents' table.
 
+use std::ops::Range;
+
 use super::columns::Columns;
 use super::malformed;
 use crate::decode::DecodeError;
@@ -100,7 +102,7 @@ impl Groups {
         index: &Index,
     ) -> Result<Groups, DecodeError> {
         let rows = 0..u32::try_from(parents.len()).expect("a table has fewer than 2^30 rows");
-        Groups::in_order(columns, parents, index, rows)
+        Groups::in_order(columns, parents, index, [rows])
     }
 
     /// Groups children, those of one parent in the order that `order` has all rows in.
@@ -111,7 +113,7 @@ impl Groups {
         columns: &Columns<'_>,
         mut parents: Vec<u32>,
         index: &Index,
-        order: impl IntoIterator<Item = u32>,
+        order: impl IntoIterator<Item = Range<u32>>,
     ) -> Result<Groups, DecodeError> {
         if parents.is_empty() {
             return Ok(Groups {
@@ -148,7 +150,7 @@ impl Groups {
 pub(super) fn counting_sort(
     key_of_row: &[u32],
     keys: usize,
-    order: impl IntoIterator<Item = u32>,
+    order: impl IntoIterator<Item = Range<u32>>,
 ) -> (Vec<u32>, Vec<u32>) {
     let mut starts = vec![0u32; keys + 1];
     for key in key_of_row {
@@ -164,15 +166,17 @@ pub(super) fn counting_sort(
     }
     let mut next = starts.clone();
     let mut rows = vec![0u32; key_of_row.len()];
-    for row in order {
-        let key = key_of_row.get(row as usize).copied().unwrap_or(NOBODY);
-        if (key as usize) < keys
-            && let Some(next) = next.get_mut(key as usize)
-        {
-            if let Some(place) = rows.get_mut(*next as usize) {
-                *place = row;
+    for run in order {
+        let keys_of_run = key_of_row.get(run.start as usize..run.end as usize);
+        for (row, key) in run.zip(keys_of_run.unwrap_or_default()) {
+            if (*key as usize) < keys
+                && let Some(next) = next.get_mut(*key as usize)
+            {
+                if let Some(place) = rows.get_mut(*next as usize) {
+                    *place = row;
+                }
+                *next += 1;
             }
-            *next += 1;
         }
     }
     (starts, rows)

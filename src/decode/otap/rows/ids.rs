@@ -54,15 +54,19 @@ where
         return malformed(format!("{} cannot be quasidelta", columns.name(name)));
     }
     let mut id = T::Native::default();
-    let ids = (0..columns.rows()).map(|row| {
-        let number = numbers.get(row)?;
+    let mut next = |number: T::Native| -> u32 {
         id = match encoding {
             Encoding::Plain => number,
             _ => id.add_wrapping(number),
         };
-        Some(id.into())
-    });
-    Ok(ids.collect())
+        id.into()
+    };
+    Ok(match numbers.whole(columns.rows()) {
+        Some(numbers) => numbers.iter().map(|number| Some(next(*number))).collect(),
+        None => (0..columns.rows())
+            .map(|row| numbers.get(row).map(&mut next))
+            .collect(),
+    })
 }
 
 /// The column `parent_id` of a table of children.

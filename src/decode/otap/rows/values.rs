@@ -3,6 +3,7 @@
 //! A dictionary's value is formatted the first time a row has it; every further row copies the text.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
 
@@ -146,46 +147,78 @@ impl<'a> Values<'a> {
     /// the same value of it. Empty, map, list and null never have, but for what [`super::ids::Parents::explicit`] says of
     /// bytes.
     pub(super) fn repeat(&self, repeats: &mut [bool], explicit: bool) {
-        let pairs = self.kinds.iter().zip(self.kinds.iter().skip(1));
-        for (repeats, (before, kind)) in repeats.iter_mut().skip(1).zip(pairs) {
-            *repeats &= before == kind;
-        }
-        for (row, repeats) in repeats.iter_mut().enumerate().skip(1) {
-            *repeats = *repeats && self.is_value_before(row, explicit);
+        for (kind, rows) in self.runs_of_kinds() {
+            let Some((first, others)) = repeats
+                .get_mut(rows.clone())
+                .and_then(<[_]>::split_first_mut)
+            else {
+                continue;
+            };
+            // The row before is of another kind.
+            *first = false;
+            let others = (rows.start + 1..).zip(others);
+            match kind {
+                1 => {
+                    let places = self.text_places.get(rows).unwrap_or_default();
+                    let pairs = places.iter().zip(places.iter().skip(1));
+                    for ((_, repeats), (before, place)) in others.zip(pairs) {
+                        *repeats = *repeats && self.is_same_text(*before, *place);
+                    }
+                }
+                2 => keep(others, |row| self.ints.same_number(row, row - 1)),
+                3 => keep(others, |row| {
+                    self.doubles.get(row).is_some()
+                        && same_double(&self.doubles, (row, row - 1), explicit)
+                }),
+                4 => keep(others, |row| {
+                    let bool = self.bools.get(row);
+                    bool.is_some() && bool == self.bools.get(row - 1)
+                }),
+                7 if explicit => keep(others, |row| {
+                    self.bytes.place(row).is_some() && self.bytes.same(row, row - 1)
+                }),
+                7 => keep(others, |row| {
+                    self.bytes.or_default(row) == self.bytes.or_default(row - 1)
+                }),
+                _ => keep(others, |_| false),
+            }
         }
     }
 
-    /// Whether a row's value is that of the row before, both of one kind.
-    #[inline]
-    fn is_value_before(&self, row: usize, explicit: bool) -> bool {
-        let before = row - 1;
-        match self.kinds.get(row) {
-            Some(1) => {
-                let (place, place_before) = (self.text_place(row), self.text_place(before));
-                place != NO_PLACE
-                    && (place == place_before
-                        || self.texts.at(place as usize) == self.texts.at(place_before as usize))
-            }
-            Some(2) => self.ints.same_number(row, before),
-            Some(3) => {
-                self.doubles.get(row).is_some()
-                    && same_double(&self.doubles, (row, before), explicit)
-            }
-            Some(4) => {
-                let bool = self.bools.get(row);
-                bool.is_some() && bool == self.bools.get(before)
-            }
-            Some(7) if explicit => self.bytes.place(row).is_some() && self.bytes.same(row, before),
-            Some(7) => self.bytes.or_default(row) == self.bytes.or_default(before),
-            _ => false,
-        }
+    /// Rows that stand together and are of one kind: mostly all of a kind do.
+    fn runs_of_kinds(&self) -> impl Iterator<Item = (u8, Range<usize>)> {
+        let mut end = 0;
+        let runs = self.kinds.chunk_by(|kind, next| kind == next);
+        runs.filter_map(move |run| {
+            let start = end;
+            end += run.len();
+            run.first().map(|kind| (*kind, start..end))
+        })
     }
 
-    /// Whether a row whose value is that of the row before has another text: zeros are equal and may have a sign.
+    /// Whether the texts at two places are the same; null is no text. A dictionary may have one twice.
     #[inline]
-    pub(super) fn is_other_text(&self, row: usize) -> bool {
+    fn is_same_text(&self, before: u32, place: u32) -> bool {
+        place != NO_PLACE
+            && (place == before || self.texts.at(place as usize) == self.texts.at(before as usize))
+    }
+
+    /// Those of the rows with the value of the row before that have another text: zeros are equal and may have a sign.
+    pub(super) fn other_texts(&self, repeats: &[bool]) -> Vec<usize> {
         let bits = |row| self.doubles.get(row).map(f64::to_bits);
-        self.kinds.get(row) == Some(&3) && row > 0 && bits(row) != bits(row - 1)
+        let is_other = |row: &usize| {
+            repeats.get(*row).is_some_and(|repeats| *repeats) && bits(*row) != bits(row - 1)
+        };
+        let doubles = self.runs_of_kinds().filter(|(kind, _)| *kind == 3);
+        let rows = doubles.flat_map(|(_, rows)| rows.skip(1));
+        rows.filter(is_other).collect()
+    }
+}
+
+/// Keeps those of the marked rows of which `is_kept` is true.
+fn keep<'r>(rows: impl Iterator<Item = (usize, &'r mut bool)>, is_kept: impl Fn(usize) -> bool) {
+    for (row, repeats) in rows {
+        *repeats = *repeats && is_kept(row);
     }
 }
 
