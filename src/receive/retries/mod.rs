@@ -16,6 +16,7 @@
 
 mod answered;
 mod delivery;
+mod digest;
 mod in_flight;
 mod remembered;
 #[cfg(test)]
@@ -27,11 +28,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use arrow::array::ArrayData;
 use tokio::sync::Notify;
 use twox_hash::XxHash3_128;
 
 use self::answered::Answered;
+use self::digest::digest_rows;
 use self::in_flight::InFlight;
 use self::remembered::{Remembered, Taken};
 use crate::decode::Encoding;
@@ -128,14 +129,7 @@ impl Retries {
         if self.window.is_zero() || rows.batches.is_empty() {
             return None;
         }
-        let mut hasher = RowsHasher(XxHash3_128::with_seed(self.seed_of(signal, ROWS)));
-        for (table, batch) in &rows.batches {
-            hasher.number(table.index());
-            for column in batch.columns() {
-                hasher.array(&column.to_data());
-            }
-        }
-        Some(Digest(hasher.0.finish_128()))
+        Some(digest_rows(rows, self.seed_of(signal, ROWS)))
     }
 
     fn seed_of(&self, signal: Signal, encoding: u64) -> u64 {
@@ -329,43 +323,3 @@ impl fmt::Debug for Retries {
         shown.field("window", &self.window).finish_non_exhaustive()
     }
 }
-
-/// Digests columns as they are laid out: the builders lay the same rows out alike.
-struct RowsHasher(XxHash3_128);
-
-impl RowsHasher {
-    fn number(&mut self, number: usize) {
-        self.0.write(&(number as u64).to_le_bytes());
-    }
-
-    fn array(&mut self, array: &ArrayData) {
-        self.number(array.len());
-        let is_null = array.null_count() == array.len();
-        self.number(usize::from(is_null));
-        if is_null {
-            return;
-        }
-        self.number(array.offset());
-        let validity = array.nulls().map(|nulls| nulls.buffer());
-        self.number(usize::from(validity.is_some()));
-        for buffer in validity.into_iter().chain(array.buffers()) {
-            self.bytes(buffer);
-        }
-        for child in array.child_data() {
-            self.array(child);
-        }
-    }
-
-    /// Of bytes that go on as they begin only the beginning: many columns have one value, or none, in all of their rows, and
-    /// comparing is cheaper than digesting.
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len());
-        let (head, rest) = bytes.split_at(bytes.len().min(VIEW_BYTES));
-        let is_repeated = bytes.starts_with(rest);
-        self.number(usize::from(is_repeated));
-        self.0.write(if is_repeated { head } else { bytes });
-    }
-}
-
-/// What a text takes in each row, bytes; smaller values that repeat do so at this distance too.
-const VIEW_BYTES: usize = size_of::<u128>();

@@ -497,28 +497,3 @@ proptest! {
         prop_assert!(!retries.knows_any.load(Ordering::Relaxed), "nothing is left undecided");
     }
 }
-
-/// Scenario: columns' bytes: none, few, of one repeated value in more and fewer rows, with another value in any place.
-/// Guarantees: each has a digest of its own, the same every time.
-#[test]
-fn columns_that_differ_anywhere_have_other_digests() {
-    let digest = |bytes: &[u8]| {
-        let mut hasher = RowsHasher(XxHash3_128::with_seed(7));
-        hasher.bytes(bytes);
-        hasher.0.finish_128()
-    };
-    let repeated = |rows: usize| b"0123456789abcdef".repeat(rows);
-    let mut columns: Vec<Vec<u8>> = (0..40).map(|len| vec![0; len]).collect();
-    columns.extend((1..40).map(repeated));
-    let changed = (0..640).map(|place| {
-        let mut column = repeated(40);
-        column[place] ^= 1;
-        column
-    });
-    columns.extend(changed);
-    columns.push(repeated(40));
-    let digests: std::collections::BTreeSet<u128> =
-        columns.iter().map(|column| digest(column)).collect();
-    assert_eq!(digests.len(), columns.len());
-    assert_eq!(digest(&repeated(40)), digest(&repeated(40)));
-}
