@@ -103,12 +103,14 @@ impl Pipeline {
         // Nothing was remembered before that the journal does not know.
         let _ = noted.set(Arc::downgrade(&journal));
         tokio::spawn(tell_published(Arc::clone(&ledger), Arc::clone(&journal)));
+        let budget = Budget::new(config.max_buffered_bytes);
         let publisher = Publisher::spawn(
             config.lake.clone(),
             data_dir.writer().clone(),
             lake,
             publish_queue.clone(),
             Arc::clone(&ledger),
+            budget.clone(),
         )?;
         let (publish, cuts) = (publish_queue.clone(), Arc::clone(&journal));
         let sealer = Sealer::spawn(SealerParts {
@@ -120,7 +122,7 @@ impl Pipeline {
             publish: Box::new(move |seal| publish.push(seal)),
         })?;
         let pipeline = Pipeline {
-            budget: Budget::new(config.max_buffered_bytes),
+            budget,
             retries,
             journal,
             queue,

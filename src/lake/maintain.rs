@@ -11,7 +11,8 @@
 //! | below the target size | 4 files |
 //!
 //! While seals come within a second of each other it takes four times the files: a merge that is broken off for the next
-//! seal was work for nothing.
+//! seal was work for nothing. While requests hold more than half of their memory besides, it takes sixty-four times: what a
+//! merge takes, some 250 MB, comes on top of that.
 //!
 //! So a table at rest has at most 7 + 3 + 3 + 3 files below the target size, and a row is rewritten a few times a tier: the
 //! cost grows with the logarithm of the table's size. DuckLake keeps the snapshots that a merge spans apart
@@ -38,8 +39,27 @@ const TIERS: [(u64, u64); 3] = [(256 << 10, 8), (4 << 20, 4), (64 << 20, 4)];
 /// Files that start a merge in the tier that ends at the target size.
 const LAST_TIER_FILES: u64 = 4;
 
-/// While seals come in quickly, it takes so many times the files to start a merge.
-const CROWD_FACTOR: u64 = 4;
+/// What goes on beside maintenance: how much merging can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// No seal has come of late.
+    Quiet,
+    /// Seals come in quickly.
+    Seals,
+    /// They do, and requests hold more than half of their memory.
+    Memory,
+}
+
+impl Load {
+    /// So many times the files it takes to start a merge.
+    fn crowd_factor(self) -> u64 {
+        match self {
+            Load::Quiet => 1,
+            Load::Seals => 4,
+            Load::Memory => 64,
+        }
+    }
+}
 
 /// DuckLake keeps few rows inside the catalog. Beyond this many the seals' rows move to a Parquet file.
 const INLINED_SEALS_MAX: i64 = 5000;
@@ -133,25 +153,15 @@ impl Lake {
     }
 
     /// Does one bounded piece of maintenance: at most one merged file, or one clean-up. Call it again until it
-    /// answers [`MaintainStep::Idle`], as long as nothing waits to be published.
+    /// answers [`MaintainStep::Idle`], as long as nothing waits to be published. Under load it merges only where files have
+    /// become very many.
     ///
     /// # Errors
     /// What DuckDB says; the lake is unchanged by the failed step and opened again at the next.
-    pub fn maintain_step(&mut self) -> Result<MaintainStep, LakeError> {
-        self.maintain_crowds(1)
-    }
-
-    /// The same while seals come in quickly: merges only where files have become [`CROWD_FACTOR`] times as many as start
-    /// a merge otherwise. A merge that is broken off for the next seal was work for nothing.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn maintain_step_under_load(&mut self) -> Result<MaintainStep, LakeError> {
-        self.maintain_crowds(CROWD_FACTOR)
-    }
-
-    fn maintain_crowds(&mut self, factor: u64) -> Result<MaintainStep, LakeError> {
-        let outcome = self.attach().and_then(|()| self.try_maintain(factor));
+    pub fn maintain_step(&mut self, load: Load) -> Result<MaintainStep, LakeError> {
+        let outcome = self
+            .attach()
+            .and_then(|()| self.try_maintain(load.crowd_factor()));
         if outcome.is_err() {
             self.detach();
         }

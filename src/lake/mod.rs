@@ -44,7 +44,7 @@ use std::time::Duration;
 
 pub use error::{Attempt, LakeError};
 pub use folder::is_marked;
-pub use maintain::MaintainStep;
+pub use maintain::{Load, MaintainStep};
 pub use publish::Lake;
 pub use publisher::Publisher;
 pub use queue::PublishQueue;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::maintain::MaintainStep;
+use super::maintain::{Load, MaintainStep};
 use super::publish::Lake;
 use super::queue::{Next, PublishQueue};
 use super::{LakeConfig, LakeError};
 use crate::disk::RealDisk;
+use crate::memory::Budget;
 use crate::seal::backoff::Backoff;
 use crate::seal::ledger::{LakeFiles, Ledger};
 use crate::seal::staged::StagedSeal;
@@ -32,6 +33,8 @@ pub struct Publisher {
     lake: Lake,
     queue: PublishQueue,
     ledger: Arc<Ledger>,
+    /// The memory of requests.
+    budget: Budget,
     files: [LakeFiles; Table::ALL.len()],
     snapshots: u64,
     /// Maintenance does not run before.
@@ -60,6 +63,7 @@ impl Publisher {
         first: Lake,
         queue: PublishQueue,
         ledger: Arc<Ledger>,
+        budget: Budget,
     ) -> io::Result<JoinHandle<usize>> {
         tracing::debug!(catalog = %config.catalog, writer = %writer, "publisher starts");
         let mut lake = first;
@@ -68,6 +72,7 @@ impl Publisher {
             lake,
             queue,
             ledger,
+            budget,
             files: Default::default(),
             snapshots: 0,
             rest_until: Instant::now(),
@@ -111,10 +116,14 @@ impl Publisher {
         due.max(self.rest_until)
     }
 
-    /// Whether a seal was published a moment ago, so that the next one may be near.
-    fn is_under_load(&self) -> bool {
-        self.published
-            .is_some_and(|published| published.elapsed() < QUIET)
+    /// A seal that was published a moment ago may be followed by the next one.
+    fn load(&self) -> Load {
+        let is_recent = |published: Instant| published.elapsed() < QUIET;
+        match self.published.is_some_and(is_recent) {
+            true if self.budget.reserved() > self.budget.limit() / 2 => Load::Memory,
+            true => Load::Seals,
+            false => Load::Quiet,
+        }
     }
 
     /// Publishes the seal, with as many attempts as it takes. Answers `false` when the deadline came first.
@@ -170,12 +179,9 @@ impl Publisher {
 
     /// One step of maintenance, while nothing waits.
     fn maintain(&mut self) {
-        let is_under_load = self.is_under_load();
-        let step = if is_under_load {
-            self.lake.maintain_step_under_load()
-        } else {
-            self.lake.maintain_step()
-        };
+        let load = self.load();
+        let is_under_load = load != Load::Quiet;
+        let step = self.lake.maintain_step(load);
         let trouble = step.as_ref().err().map(ToString::to_string);
         self.ledger.maintenance_step(trouble.as_deref());
         match step {

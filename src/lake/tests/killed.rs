@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use super::*;
 use crate::lake::{PublishQueue, Publisher, crash};
+use crate::memory::Budget;
 use crate::seal::ledger::Ledger;
 
 /// In the child: its data folder, and what it is to do there.
@@ -204,7 +205,16 @@ fn publish_for_ever(mut fixture: Fixture) {
     let mut id = lake.last_seal().unwrap().0.max(last).max(staged);
     let (queue, ledger) = (PublishQueue::new(), Arc::new(Ledger::new()));
     let (config, writer) = (fixture.config.clone(), fixture.writer.clone());
-    Publisher::spawn(config, writer, lake, queue.clone(), Arc::clone(&ledger)).unwrap();
+    let budget = Budget::new(1 << 20);
+    Publisher::spawn(
+        config,
+        writer,
+        lake,
+        queue.clone(),
+        Arc::clone(&ledger),
+        budget,
+    )
+    .unwrap();
     let push = |seal: StagedSeal| {
         ledger.staged(&seal);
         queue.push(seal);

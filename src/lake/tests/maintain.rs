@@ -64,12 +64,18 @@ fn a_merge_gives_way_to_a_waiting_seal() {
         let seal = fixture.stage(id, &[Table::Logs], 50_000);
         lake.publish(&seal).unwrap();
     }
-    assert_eq!(lake.maintain_step().unwrap(), MaintainStep::Expired);
+    assert_eq!(
+        lake.maintain_step(Load::Quiet).unwrap(),
+        MaintainStep::Expired
+    );
     let swept = MaintainStep::Swept { files: 0, bytes: 0 };
-    assert_eq!(lake.maintain_step().unwrap(), swept);
+    assert_eq!(lake.maintain_step(Load::Quiet).unwrap(), swept);
     let waiting = fixture.stage(9, &[Table::Logs], 10);
     queue.push(waiting.clone());
-    assert_eq!(lake.maintain_step().unwrap(), MaintainStep::GaveWay);
+    assert_eq!(
+        lake.maintain_step(Load::Quiet).unwrap(),
+        MaintainStep::GaveWay
+    );
     let files = files_on_disk(&fixture, Table::Logs);
     assert_eq!((lake.live_files().unwrap()[0].files, files), (8, 8));
 
@@ -81,6 +87,37 @@ fn a_merge_gives_way_to_a_waiting_seal() {
         fixture.ask("SELECT count(*) FROM otlp_logs"),
         8 * 50_000 + 10
     );
+}
+
+/// Scenario: eight small files, thirty-one, thirty-two; then seals no longer come.
+/// Guarantees: while seals come merging waits for four times the files, while memory is short for many more; at rest for none.
+#[test]
+fn merging_waits_under_load() {
+    let fixture = Fixture::new();
+    let mut lake = fixture.open();
+    maintain(&mut lake);
+    let mut seals = 1..;
+    let mut fill_up = |lake: &mut Lake, files: usize| {
+        for id in seals.by_ref().take(files) {
+            lake.publish(&fixture.stage(id, &[Table::Logs], 2)).unwrap();
+        }
+    };
+    for files in [8, 23] {
+        fill_up(&mut lake, files);
+        for load in [Load::Seals, Load::Memory] {
+            assert_eq!(lake.maintain_step(load).unwrap(), MaintainStep::Idle);
+        }
+    }
+    fill_up(&mut lake, 1);
+    let step = lake.maintain_step(Load::Memory).unwrap();
+    assert_eq!(step, MaintainStep::Idle);
+    let step = lake.maintain_step(Load::Seals).unwrap();
+    assert!(
+        matches!(step, MaintainStep::Merged { files_read: 32, .. }),
+        "{step:?}"
+    );
+    fill_up(&mut lake, 8);
+    assert_eq!(maintain(&mut lake), 1);
 }
 
 /// Scenario: one row a second, sealed every 5 s, maintained between publishes.

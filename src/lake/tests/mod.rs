@@ -24,7 +24,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
-use super::{Catalog, Lake, LakeConfig, MaintainStep, open_read_only};
+use super::{Catalog, Lake, LakeConfig, Load, MaintainStep, open_read_only};
 use crate::disk::RealDisk;
 use crate::rows::schema::schema;
 use crate::seal::ledger::unix_ms;
@@ -153,7 +153,7 @@ impl Fixture {
 fn maintain(lake: &mut Lake) -> u64 {
     let mut merges = 0;
     loop {
-        match lake.maintain_step().unwrap() {
+        match lake.maintain_step(Load::Quiet).unwrap() {
             MaintainStep::Idle => return merges,
             MaintainStep::Merged { files_written, .. } => merges += files_written,
             MaintainStep::Expired | MaintainStep::Swept { .. } | MaintainStep::GaveWay => {}

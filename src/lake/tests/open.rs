@@ -128,7 +128,7 @@ fn another_schema_is_kept_apart() {
     for id in 1..=9 {
         lake.publish(&fixture.stage(id, &[Table::Logs], 1)).unwrap();
     }
-    while lake.maintain_step().unwrap() != crate::lake::MaintainStep::Idle {}
+    while lake.maintain_step(Load::Quiet).unwrap() != crate::lake::MaintainStep::Idle {}
     assert_eq!(lake.live_files().unwrap()[0].files, 1);
     assert_eq!(fixture.ask("SELECT count(*) FROM otlp_logs"), 9);
     fixture.config.schema = "no such".to_owned();

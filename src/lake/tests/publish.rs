@@ -66,7 +66,7 @@ fn a_crash_between_move_and_commit_is_made_good() {
     let moved = dir.join("0badcafe-0000000000000007.parquet");
     fs::rename(seal.dir.join("otlp_logs.parquet"), &moved).unwrap();
     // Maintenance in between must not take the file for garbage.
-    while lake.maintain_step().unwrap() != crate::lake::MaintainStep::Idle {}
+    while lake.maintain_step(Load::Quiet).unwrap() != crate::lake::MaintainStep::Idle {}
     assert!(moved.is_file());
     assert_eq!(fixture.ask("SELECT count(*) FROM otlp_logs"), 0);
     lake.publish(&seal).unwrap();
@@ -138,7 +138,7 @@ fn a_catalog_that_is_away_is_waited_for() {
     for _ in 0..2 {
         let error = lake.publish(&seal).unwrap_err();
         assert!(matches!(error, LakeError::NoCatalog { .. }), "{error}");
-        assert!(lake.maintain_step().is_err());
+        assert!(lake.maintain_step(Load::Quiet).is_err());
         let opened = Lake::open(&fixture.config, &fixture.writer).map(drop);
         assert!(matches!(opened, Err(LakeError::NoCatalog { .. })));
         // As SQLite leaves it when it opens a file that is not there.
@@ -214,7 +214,7 @@ fn a_duckdb_catalog_works_for_one_process() {
     for id in 1..=10 {
         lake.publish(&fixture.stage(id, &[Table::Logs], 2)).unwrap();
     }
-    while lake.maintain_step().unwrap() != crate::lake::MaintainStep::Idle {}
+    while lake.maintain_step(Load::Quiet).unwrap() != crate::lake::MaintainStep::Idle {}
     assert!(lake.live_files().unwrap()[0].files < 8);
     drop(lake);
     assert_eq!(fixture.ask("SELECT count(*) FROM otlp_logs"), 20);

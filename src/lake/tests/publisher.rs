@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::lake::{PublishQueue, Publisher};
+use crate::memory::Budget;
 use crate::seal::ledger::Ledger;
 
 struct Running {
@@ -22,6 +23,7 @@ fn run(fixture: &Fixture) -> Running {
         fixture.open(),
         queue.clone(),
         Arc::clone(&ledger),
+        Budget::new(1 << 20),
     )
     .unwrap();
     Running {

@@ -114,12 +114,15 @@ fn only_what_a_crash_left_goes_and_only_when_it_is_old() {
         folder,
     ];
     let mut lake = fixture.open();
-    assert_eq!(lake.maintain_step().unwrap(), MaintainStep::Expired);
+    assert_eq!(
+        lake.maintain_step(Load::Quiet).unwrap(),
+        MaintainStep::Expired
+    );
     let swept = MaintainStep::Swept {
         files: 5,
         bytes: 20,
     };
-    assert_eq!(lake.maintain_step().unwrap(), swept);
+    assert_eq!(lake.maintain_step(Load::Quiet).unwrap(), swept);
     for path in goes {
         assert!(!path.exists(), "{} stayed", path.display());
     }
@@ -153,7 +156,10 @@ fn a_sweep_comes_once_an_hour() {
     let left = fixture.leave("otlp_logs", &ducklake_name(1), 2 * HOUR);
     let due = lake.maintenance_due();
     std::thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
-    assert_eq!(lake.maintain_step().unwrap(), MaintainStep::Expired);
+    assert_eq!(
+        lake.maintain_step(Load::Quiet).unwrap(),
+        MaintainStep::Expired
+    );
     maintain(&mut lake);
     assert!(left.exists());
     sweep(&fixture);
