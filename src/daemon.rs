@@ -42,7 +42,7 @@ use crate::receive::auth::Gate;
 use crate::receive::intake::{Intake, Keep};
 use crate::receive::keep::{JournalKeep, MemoryKeep};
 use crate::receive::listener::{self, ConnectionLimits, Secured, Served};
-use crate::receive::overview::{Identity, JournalStatus, Overview};
+use crate::receive::overview::{Identity, JournalStatus, Overview, QuackIdentity};
 use crate::receive::readiness::Readiness;
 use crate::receive::router;
 use crate::seal::ledger::unix_ms;
@@ -388,8 +388,10 @@ impl Parts<'_> {
                 catalog: config.lake.catalog.to_string(),
                 data_path: config.lake.data_path.display().to_string(),
                 connections_max: config.max_connections,
+                quack: quack_identity(config, self.addresses),
             },
             counters: Arc::clone(&self.counters),
+            queries: Arc::default(),
             budget: pipeline.budget.clone(),
             queue: Arc::clone(&pipeline.queue),
             ledger: Arc::clone(&pipeline.ledger),
@@ -400,6 +402,13 @@ impl Parts<'_> {
             tails: Arc::clone(&intake.tails),
         }
     }
+}
+
+fn quack_identity(config: &Config, addresses: Addresses) -> Option<QuackIdentity> {
+    Some(QuackIdentity {
+        address: addresses.quack?.to_string(),
+        lake_name: config.quack.as_ref()?.lake_name.clone(),
+    })
 }
 
 /// What protects connections, in the word that the admin service has for it.

@@ -4,6 +4,7 @@
 //! per reason, and never holds a payload or a token.
 
 mod clients;
+mod queries;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use self::clients::{CLIENTS_MAX, ClientSeen, Sent};
 use self::clients::{Clients, Key};
+pub use self::queries::{Queries, QueryRefusal};
 pub use self::tokens::TokenUse;
 use crate::config::{LogConfig, LogFormat};
 use crate::latency::{Latencies, Latency};

@@ -37,7 +37,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         ],
     ),
     // The one place beside the composition that sees both the receiver and the lake, and shows one to the other's users.
-    ("sql", &["receive", "lake", "seal", "config"]),
+    ("sql", &["receive", "lake", "seal", "config", "telemetry"]),
     ("otap_producer", &["proto"]),
     // A catalog is a setting.
     ("config", &["lake"]),

@@ -14,13 +14,13 @@ use crate::support::{Server, ServerBuilder, eventually, otlake};
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// A home with settings in it, and a shell's variables.
-struct Machine {
+pub struct Machine {
     home: TempDir,
     variables: Vec<(String, String)>,
 }
 
 impl Machine {
-    fn new() -> Machine {
+    pub fn new() -> Machine {
         Machine {
             home: TempDir::new().unwrap(),
             variables: Vec::new(),
@@ -54,7 +54,7 @@ impl Machine {
     }
 
     /// What it says of a server of this folder, and its exit code.
-    fn look(&self, server: &Server, args: &[&str]) -> (String, i32) {
+    pub fn look(&self, server: &Server, args: &[&str]) -> (String, i32) {
         let data_dir = server.data_dir();
         let mut all = vec!["--data-dir", data_dir.to_str().unwrap()];
         all.extend(args);
@@ -67,7 +67,7 @@ impl Machine {
 
 /// A finding and what is advised about it, each in part.
 #[track_caller]
-fn assert_change(text: &str, what: &str, advice: &str) {
+pub fn assert_change(text: &str, what: &str, advice: &str) {
     let lines: Vec<&str> = text.lines().collect();
     let found = lines.windows(2).any(|pair| {
         let is_change = pair[0].trim_start().starts_with("CHANGE");

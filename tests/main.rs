@@ -34,6 +34,7 @@ mod package;
 mod poisoned;
 mod private;
 mod protocols;
+mod quack_seen;
 mod readers;
 mod refusals;
 mod restage;

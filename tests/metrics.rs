@@ -33,6 +33,8 @@ fn with_tokens() -> Server {
     // It is read at the start; that it is gone later changes nothing.
     let server = builder
         .args(&["--token-file", path.to_str().unwrap()])
+        .args(&["--quack-listen", "127.0.0.1:0"])
+        .env("OTLAKE_QUACK_TOKEN", crate::support::quack::TOKEN)
         .start();
     drop(folder);
     server

@@ -2,18 +2,14 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use duckdb::{Config, Connection};
 use otlake::proto::admin::StatusRequest;
-use otlake::server_file::ServerFile;
 
 use crate::support::load::{logs, spans};
+use crate::support::quack::{Client, TOKEN, builder, serve};
 use crate::support::{Server, ServerBuilder, eventually, query_all, read_log};
-
-const TOKEN: &str = "quack-token-0123456789";
 
 /// As duckdb-otlp's users have it, with its ports and a token to be put in.
 const FLUSH: &str = "FROM quack_query('quack:localhost:9494', 'SELECT * FROM otlp_flush(''otlp:0.0.0.0:4318'')', token = '...')";
@@ -24,69 +20,6 @@ const LOOK: &str =
     "SELECT (SELECT count(*) FROM lake.main.otlp_logs), (SELECT count(*) FROM otlp_traces),
     (SELECT coalesce(sum(logs_rows), 0) FROM otlake_seals),
     (SELECT coalesce(sum(traces_rows), 0) FROM otlake_seals)";
-
-/// A server that lets queries in.
-fn serve(args: &[&str]) -> Server {
-    builder().args(args).start()
-}
-
-fn builder() -> ServerBuilder {
-    ServerBuilder::new()
-        .args(&["--quack-listen", "127.0.0.1:0"])
-        .env("OTLAKE_QUACK_TOKEN", TOKEN)
-}
-
-/// Another DuckDB, with the extensions that its users have: in this process, which is not the server's.
-struct Client {
-    duckdb: Connection,
-    quack: SocketAddr,
-}
-
-impl Client {
-    fn of(server: &Server) -> Client {
-        let file = ServerFile::read(&server.data_dir()).unwrap();
-        let settings = Config::default()
-            .with("autoinstall_known_extensions", "false")
-            .unwrap();
-        let duckdb = Connection::open_in_memory_with_flags(settings).unwrap();
-        let ask = |sql: &str| query_all(&duckdb, sql).remove(0).remove(0);
-        let extensions = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("vendor/extensions")
-            .join(ask("SELECT library_version FROM pragma_version()"))
-            .join(ask("SELECT platform FROM pragma_platform()"));
-        for name in ["httpfs", "quack"] {
-            let file = extensions.join(format!("{name}.duckdb_extension"));
-            duckdb
-                .execute_batch(&format!("LOAD '{}'", file.display()))
-                .unwrap();
-        }
-        Client {
-            duckdb,
-            quack: file.quack.unwrap(),
-        }
-    }
-
-    /// Asks in a session of its own, with the token; each cell as text.
-    fn ask(&self, sql: &str) -> Vec<Vec<String>> {
-        query_all(&self.duckdb, &self.remote(sql, TOKEN))
-    }
-
-    fn count(&self, sql: &str) -> i64 {
-        self.ask(sql).remove(0).remove(0).parse().unwrap()
-    }
-
-    /// What DuckDB says instead of an answer.
-    fn refusal(&self, sql: &str, token: &str) -> String {
-        let remote = self.remote(sql, token);
-        let asked = self.duckdb.execute_batch(&remote);
-        asked.unwrap_err().to_string()
-    }
-
-    fn remote(&self, sql: &str, token: &str) -> String {
-        let quack = self.quack;
-        format!("FROM quack_query('quack:{quack}', $ask${sql}$ask$, token = '{token}')")
-    }
-}
 
 /// Scenario: the two statements that duckdb-otlp's users have in their notes, with this server's ports and token in them.
 /// Guarantees: they run as they are; the flush waits until its rows can be queried, though the listener is bound to another

@@ -10,7 +10,8 @@ use super::args::StatusArgs;
 use super::client::{ANSWER_TIMEOUT, Client, Target};
 use super::table::{self, ago, bytes, columns, count, counted, facts};
 use crate::proto::admin::{
-    ClientSeen, Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles, TokenStatus,
+    ClientSeen, Quack, Refusal, SignalStatus, StatusRequest, StatusResponse, TableFiles,
+    TokenStatus,
 };
 use crate::signal::Durability;
 
@@ -86,6 +87,9 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
         ("listens", listeners.collect::<Vec<_>>().join(", ")),
         ("transport", transport.to_owned()),
         ("token", token.to_owned()),
+    ];
+    facts.extend(status.quack.as_ref().map(|quack| ("quack", queries(quack))));
+    facts.extend([
         (
             "connections",
             format!(
@@ -107,7 +111,7 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
             ),
         ),
         ("durability", status.durability.clone()),
-    ];
+    ]);
     facts.extend(journal(status).map(|text| ("journal", text)));
     facts.push(("disk", disk(status)));
     if status.remembered_requests > 0 {
@@ -116,6 +120,22 @@ fn server_facts(status: &StatusResponse, now: SystemTime) -> Vec<(&'static str, 
         facts.push(("remembered", format!("{remembered} {why}")));
     }
     facts
+}
+
+/// Where other DuckDBs query, and what they have asked.
+fn queries(quack: &Quack) -> String {
+    let refused: u64 = quack.refusals.iter().map(|refusal| refusal.count).sum();
+    let run = counted(quack.queries, "statement");
+    let open = match quack.sessions {
+        Some(open) => format!(", {} open", counted(open, "session")),
+        None => String::new(),
+    };
+    format!(
+        "quack:{}, the lake is `{}` there; {run} run, {} refused{open}",
+        quack.address,
+        quack.lake_name,
+        count(refused)
+    )
 }
 
 /// What the journal takes and what it has cost; `None` when there is none. Without `--durability` journal there can be
@@ -316,6 +336,7 @@ fn as_json(status: &StatusResponse) -> Value {
         })).collect::<Vec<_>>(),
         "token_required": status.token_required,
         "transport_security": text_or_null(&status.transport_security),
+        "quack": status.quack.as_ref().map(quack_json),
         "clients": status.clients.iter().map(client_json).collect::<Vec<_>>(),
         "tokens": status.tokens.iter().map(token_json).collect::<Vec<_>>(),
         "connections": status.connections,
@@ -344,6 +365,20 @@ fn as_json(status: &StatusResponse) -> Value {
         "signals": status.signals.iter().map(signal_json).collect::<Vec<_>>(),
         "refusals": status.refusals.iter().map(refusal_json).collect::<Vec<_>>(),
         "tables": status.tables.iter().map(table_json).collect::<Vec<_>>(),
+    })
+}
+
+fn quack_json(quack: &Quack) -> Value {
+    json!({
+        "address": quack.address,
+        "lake_name": quack.lake_name,
+        "sessions": quack.sessions,
+        "sessions_total": quack.sessions_total,
+        "queries": quack.queries,
+        "refusals": quack.refusals.iter().map(|refusal| json!({
+            "reason": refusal.reason,
+            "count": refusal.count,
+        })).collect::<Vec<_>>(),
     })
 }
 

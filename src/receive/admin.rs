@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tonic::{Request, Response, Status};
 
-use super::overview::{FlushError, Flushed, Overview};
+use super::overview::{FlushError, Flushed, Overview, QuackIdentity};
 use super::tail;
 use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
-    ClientSeen, FlushRequest, FlushResponse, Listener, Refusal, Seal, SealsRequest, SealsResponse,
-    SignalStatus, StatusRequest, StatusResponse, StopRequest, StopResponse, TableFiles,
-    TailRequest, TokenRefusal, TokenStatus,
+    ClientSeen, FlushRequest, FlushResponse, Listener, Quack, QuackRefusal, Refusal, Seal,
+    SealsRequest, SealsResponse, SignalStatus, StatusRequest, StatusResponse, StopRequest,
+    StopResponse, TableFiles, TailRequest, TokenRefusal, TokenStatus,
 };
 use crate::seal::ledger::{RECENT_SEALS_MAX, SealRecord, Snapshot};
 use crate::signal::{Protocol, Signal, Table};
@@ -152,7 +152,27 @@ impl Overview {
             clients: self.clients(),
             otap_streams: u32::try_from(self.otap_streams.load(Ordering::Relaxed))
                 .unwrap_or(u32::MAX),
+            quack: self.quack(),
         }
+    }
+
+    fn quack(&self) -> Option<Quack> {
+        let QuackIdentity { address, lake_name } = self.identity.quack.clone()?;
+        let refused = self.queries.refused().into_iter();
+        let refusals = refused.filter(|(_, count)| *count > 0);
+        Some(Quack {
+            address,
+            lake_name,
+            sessions: self.queries.open_sessions(),
+            sessions_total: self.queries.sessions_total(),
+            queries: self.queries.run_total(),
+            refusals: refusals
+                .map(|(reason, count)| QuackRefusal {
+                    reason: reason.name().to_owned(),
+                    count,
+                })
+                .collect(),
+        })
     }
 
     fn clients(&self) -> Vec<ClientSeen> {

@@ -12,7 +12,7 @@ use crate::memory::Budget;
 use crate::seal::ledger::Ledger;
 use crate::seal::queue::SealQueue;
 use crate::signal::{Durability, Protocol, SealId, WriterId};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Queries};
 
 /// What does not change while the server runs.
 #[derive(Clone, Debug)]
@@ -33,6 +33,17 @@ pub struct Identity {
     pub data_path: String,
     /// `--max-connections`.
     pub connections_max: usize,
+    /// Where other DuckDBs query, where they are let in.
+    pub quack: Option<QuackIdentity>,
+}
+
+/// The surface for other DuckDBs.
+#[derive(Clone, Debug)]
+pub struct QuackIdentity {
+    /// As bound.
+    pub address: String,
+    /// What the lake is called there.
+    pub lake_name: String,
 }
 
 /// What the journal holds and has done, as of one moment.
@@ -62,6 +73,8 @@ pub struct Overview {
     pub identity: Identity,
     /// The receiver's counters.
     pub counters: Arc<Counters>,
+    /// What has come over quack.
+    pub queries: Arc<Queries>,
     /// The memory budget.
     pub budget: Budget,
     /// The open buffer.

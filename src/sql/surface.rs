@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use duckdb::Connection;
@@ -17,6 +17,7 @@ use super::{functions, policy};
 use crate::config::{QuackConfig, Secret};
 use crate::lake::{LakeConfig, LakeError, ServedLake};
 use crate::seal::ledger::one_line;
+use crate::telemetry::QueryRefusal;
 
 /// How often something that others can bring about is logged.
 const LOG_PAUSE: Duration = Duration::from_secs(5);
@@ -61,6 +62,8 @@ pub struct Surface {
     // Dropped in this order: the lake's DuckDB and its files go last.
     serving: Mutex<Connection>,
     parser: Mutex<Connection>,
+    /// Asks quack for its sessions; apart from the parser, which no query may wait for.
+    watch: Mutex<Connection>,
     token: Secret,
     control: Arc<Control>,
     listen: SocketAddr,
@@ -86,6 +89,7 @@ impl Surface {
         let serving = lake.connect()?;
         let surface = Arc::new(Surface {
             parser: Mutex::new(lake.connect()?),
+            watch: Mutex::new(lake.connect()?),
             serving: Mutex::new(serving),
             token: config.token.clone(),
             control,
@@ -95,6 +99,9 @@ impl Surface {
             lake,
         });
         surface.serve()?;
+        let asked = Arc::downgrade(&surface);
+        let queries = &surface.control.overview.queries;
+        queries.ask_for_sessions(move || asked.upgrade()?.open_sessions());
         tracing::debug!(%listen, lake = config.lake_name, "quack listens");
         Ok(surface)
     }
@@ -141,8 +148,8 @@ impl Surface {
     /// Waits for the sessions that are being answered now, until each is over or has its answer, and then for the answers
     /// to be sent, of which quack tells nothing: it would close their connections in the middle.
     fn wait_for_answers(&self, until: Instant) -> duckdb::Result<()> {
-        let parser = lock(&self.parser);
-        let mut statement = parser.prepare(
+        let watch = lock(&self.watch);
+        let mut statement = watch.prepare(
             "SELECT connection_id FROM quack_active_connections() WHERE state <> 'finished'",
         )?;
         let mut active = || -> duckdb::Result<Vec<String>> {
@@ -162,6 +169,17 @@ impl Surface {
         Ok(())
     }
 
+    /// Sessions that are open now; `None` when quack is being asked already, as it is for as long as the stop takes.
+    fn open_sessions(&self) -> Option<u64> {
+        let watch = match self.watch.try_lock() {
+            Ok(watch) => watch,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let count = "SELECT count(*)::UBIGINT FROM quack_active_connections()";
+        watch.query_row(count, [], |row| row.get(0)).ok()
+    }
+
     fn uri(&self) -> String {
         format!("quack:{}", self.listen)
     }
@@ -170,8 +188,10 @@ impl Surface {
     fn authenticate(&self, shown: &str) -> bool {
         let is_right = self.token.expose().as_bytes().ct_eq(shown.as_bytes());
         if bool::from(is_right) {
+            self.control.overview.queries.let_in();
             return true;
         }
+        self.count(QueryRefusal::Unauthenticated);
         if let Some(since) = self.denied.speak() {
             tracing::warn!(
                 not_logged_since_last = since,
@@ -184,8 +204,14 @@ impl Surface {
     /// Whether the statement may run; the lake is as new as it gets then.
     fn authorize(&self, statement: &str) -> bool {
         let reason = match self.may_run(statement) {
-            Ok(()) => return true,
-            Err(reason) => reason,
+            Ok(()) => {
+                self.control.overview.queries.run();
+                return true;
+            }
+            Err((reason, why)) => {
+                self.count(reason);
+                why
+            }
         };
         if let Some(since) = self.refused.speak() {
             tracing::warn!(
@@ -196,15 +222,21 @@ impl Surface {
         false
     }
 
-    fn may_run(&self, statement: &str) -> Result<(), String> {
+    fn may_run(&self, statement: &str) -> Result<(), (QueryRefusal, String)> {
         if self.control.is_stopping() {
-            return Err("the server is stopping".to_owned());
+            return Err((QueryRefusal::Stopping, "the server is stopping".to_owned()));
         }
-        policy::judge(&lock(&self.parser), statement).map_err(|refused| refused.to_string())?;
+        policy::judge(&lock(&self.parser), statement)
+            .map_err(|refused| (QueryRefusal::NotPermitted, refused.to_string()))?;
         self.lake.refresh().map_err(|error| {
             let error = one_line(&error.to_string());
-            format!("the lake's catalog cannot be read, and an older copy would not be true any more: {error}")
+            let why = format!("the lake's catalog cannot be read, and an older copy would not be true any more: {error}");
+            (QueryRefusal::Catalog, why)
         })
+    }
+
+    fn count(&self, reason: QueryRefusal) {
+        self.control.overview.queries.refuse(reason);
     }
 }
 

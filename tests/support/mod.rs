@@ -22,6 +22,7 @@ pub mod otlp_plain;
 pub mod otlp_send;
 pub mod outage;
 pub mod preload;
+pub mod quack;
 pub mod raw;
 pub mod request_input;
 pub mod rows;

@@ -72,7 +72,7 @@ impl Facts {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_matches(['[', ']']);
     let address = bare.parse::<std::net::IpAddr>();
     address.is_ok_and(|address| address.is_loopback()) || bare.eq_ignore_ascii_case("localhost")

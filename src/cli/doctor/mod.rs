@@ -1,7 +1,7 @@
 //! `otlake doctor`: looks at a server and at the settings of this machine's clients, and says what to change.
 //!
 //! ```text
-//! server: reached? TLS? token? health, disk, last seen, refusals -> facts
+//! server: reached? TLS? token? quack? health, disk, last seen, refusals -> facts
 //! settings: OTEL_* variables, agents' files -> exporters -> scheme, path, port, headers -> an empty request, as they would send it
 //! ```
 
@@ -9,6 +9,7 @@ mod agents;
 mod environment;
 mod exporter;
 mod probe;
+mod quack;
 mod report;
 mod server;
 

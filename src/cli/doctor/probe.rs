@@ -200,3 +200,30 @@ pub(super) async fn ready(
         other => bail!("{url} answers {other}: is it otlake's HTTP port?"),
     }
 }
+
+/// Asks quack what it is; it says so to whoever comes with a GET. It speaks plain HTTP.
+///
+/// # Errors
+/// One line, when nothing answers there, or something else.
+pub(super) async fn quack(place: &str) -> anyhow::Result<()> {
+    let url = format!("http://{place}/");
+    let client = HttpClient::builder(TokioExecutor::new()).build_http();
+    let request = Request::get(&url)
+        .header(USER_AGENT, DOCTOR)
+        .body(Empty::<Bytes>::new())?;
+    let asked = async {
+        let answer = client.request(request).await;
+        let answer = answer.map_err(|error| unreachable(&error, &url))?;
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        anyhow::ensure!(
+            String::from_utf8_lossy(&body).contains("Quack"),
+            "something else than quack answers there"
+        );
+        Ok(())
+    };
+    let answered = tokio::time::timeout(TIMEOUT, asked).await;
+    answered.unwrap_or_else(|_| Err(anyhow!("no answer within {TIMEOUT:?}")))
+}

@@ -6,6 +6,7 @@ use http::Uri;
 
 use super::exporter::Facts;
 use super::probe::{self, DOCTOR};
+use super::quack;
 use super::report::Section;
 use crate::cli::args::ClientArgs;
 use crate::cli::client::{ANSWER_TIMEOUT, Client, Found, Target};
@@ -49,6 +50,7 @@ pub(super) async fn look(args: &ClientArgs, target: &Target) -> (Vec<Section>, O
     let facts = facts(&status, target);
     about(&status, args.token.is_some(), now, &mut section);
     http_port(args, target, &facts, &mut section).await;
+    quack::look(status.quack.as_ref(), &facts.host, &mut section).await;
     let mut sections = vec![section, health(&status, now), clients(&status, now)];
     sections.extend(refusals(&status, now));
     (sections, Some(facts))

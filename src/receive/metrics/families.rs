@@ -22,6 +22,7 @@ pub(super) fn write(overview: &Overview, encoder: DescriptorEncoder<'_>) -> fmt:
     refused(&mut page, overview)?;
     tokens(&mut page, overview)?;
     connections(&mut page, overview, &journal)?;
+    queries(&mut page, overview)?;
     buffered(&mut page, overview, &seals)?;
     journaled(&mut page, &journal)?;
     staged(&mut page, &seals)?;
@@ -207,6 +208,40 @@ fn connections(page: &mut Page<'_>, overview: &Overview, journal: &JournalStatus
             "Requests remembered because their answer may not have reached the client.",
         ),
         journal.remembered,
+    )
+}
+
+/// What comes over quack; nothing where it is not let in.
+fn queries(page: &mut Page<'_>, overview: &Overview) -> fmt::Result {
+    if overview.identity.quack.is_none() {
+        return Ok(());
+    }
+    let queries = &overview.queries;
+    page.gauges(
+        Family::plain("otlake_quack_sessions", "Open sessions of other DuckDBs."),
+        queries.open_sessions().map(|open| ([], open)),
+    )?;
+    page.counter(
+        Family::plain(
+            "otlake_quack_sessions_opened",
+            "Sessions of other DuckDBs that were let in.",
+        ),
+        queries.sessions_total(),
+    )?;
+    page.counter(
+        Family::plain(
+            "otlake_quack_queries",
+            "Statements of other DuckDBs that were run.",
+        ),
+        queries.run_total(),
+    )?;
+    let refused = queries.refused().into_iter();
+    page.counters(
+        Family::plain(
+            "otlake_quack_refused",
+            "Sessions and statements of other DuckDBs that were refused.",
+        ),
+        refused.map(|(reason, count)| ([("reason", reason.name())], count)),
     )
 }
 
