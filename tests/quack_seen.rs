@@ -110,6 +110,36 @@ async fn nothing_is_shown_where_nobody_is_let_in() {
     assert!(!page.contains("quack"), "{page}");
 }
 
+/// Scenario: quack on a loopback address, and where others can reach it.
+/// Guarantees: the latter is warned about, in the log and in the banner, with what to do instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_others_reach_is_warned_about() {
+    for (listen, is_warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+        let server = ServerBuilder::new()
+            .args(&["--quack-listen", listen])
+            .env("OTLAKE_QUACK_TOKEN", TOKEN)
+            .start();
+        let mut banner = String::new();
+        eventually("the banner", async || {
+            banner = server.banner();
+            banner.contains("for those with its token")
+        })
+        .await;
+        let log = server.log();
+        for part in [
+            "WARN quack listens where others",
+            "unencrypted",
+            "ssh -L",
+            "TLS",
+        ] {
+            assert_eq!(log.contains(part), is_warned, "{part} in {log}");
+        }
+        let is_told = banner.contains("PLAIN HTTP: token and answers");
+        assert_eq!(is_told, is_warned, "{listen}: {banner}");
+        assert!(!log.contains(TOKEN));
+    }
+}
+
 /// Scenario: a server without the surface; one with it, asked with the right token and a wrong one; one whose surface others can
 /// reach.
 /// Guarantees: the doctor says whether quack answers and how its token is tried; what was refused is told with what to do; that others

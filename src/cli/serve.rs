@@ -198,7 +198,11 @@ fn sql(config: &Config, addresses: Addresses) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "  quack      quack:{address}, for those with its token; the lake is `{name}` there"
+            "  quack      quack:{address}, for those with its token; the lake is `{name}` there{}",
+            match address.ip().to_canonical().is_loopback() {
+                true => "",
+                false => " (PLAIN HTTP: token and answers cross the network unencrypted)",
+            }
         );
     }
     for line in config.foreign.told() {

@@ -112,6 +112,9 @@ impl ServedSurface {
         };
         let surface = on_a_thread("otlake-sql", start)?.await;
         let surface = surface.map_err(std::io::Error::other)??;
+        if let Some(address) = addresses.quack {
+            warn_of_strangers(address);
+        }
         Ok(ServedSurface { surface, lost })
     }
 
@@ -131,6 +134,19 @@ impl ServedSurface {
             Err(error) => tracing::warn!(%error, "no thread to stop quack"),
         }
     }
+}
+
+/// quack has no TLS of its own, and only its client knows what lies between.
+fn warn_of_strangers(address: SocketAddr) {
+    if address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    tracing::warn!(
+        %address,
+        "quack listens where others can reach it, and speaks plain HTTP: its token and all answers cross the network unencrypted. \
+         Use --quack-listen 127.0.0.1 and a tunnel (ssh -L 9494:127.0.0.1:9494 HOST), or a proxy that speaks TLS before it \
+         (docs/SECURITY.md, Queries over quack)"
+    );
 }
 
 /// Does what blocks in DuckDB on a thread of its own, from which DuckDB's threads have their name.
