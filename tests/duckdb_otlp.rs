@@ -86,8 +86,8 @@ async fn a_server_starts_in_duckdb_otlps_environment() {
     assert!(status.success());
 }
 
-/// Scenario: the same with `DRY_RUN`, and with a mode that otlake does not have.
-/// Guarantees: the first prints the settings with where they came from, and touches nothing; the second is refused.
+/// Scenario: the same with `DRY_RUN`, with a switch that is neither on nor off, and with a mode that otlake does not have.
+/// Guarantees: the first prints the settings with where they came from, and touches nothing; the others are refused.
 #[test]
 fn a_dry_run_checks_and_other_modes_are_refused() {
     let place = tempfile::TempDir::new().unwrap();
@@ -111,6 +111,12 @@ fn a_dry_run_checks_and_other_modes_are_refused() {
     ] {
         assert!(told.contains(part), "{part} in {told}");
     }
+    let (output, told) = check(serve().env("DUCKDB_QUACK_ENABLED", "maybe"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        told.starts_with("error: DUCKDB_QUACK_ENABLED: `maybe` is neither yes nor no"),
+        "{told}"
+    );
     let (output, told) = check(serve().env("DUCKDB_MODE", "motherduck"));
     assert_eq!(output.status.code(), Some(2));
     assert!(

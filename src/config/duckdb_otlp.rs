@@ -236,8 +236,11 @@ pub(super) fn read(
         return Ok((RawSettings::default(), foreign));
     };
     check_mode(mode)?;
-    foreign.dry_run = text(DRY_RUN)?.is_some_and(|value| is_truthy(&value));
-    let quack_enabled = text(QUACK_ENABLED)?.is_some_and(|value| is_truthy(&value));
+    let switch = |name: &str| -> Result<bool, ConfigError> {
+        text(name)?.map_or(Ok(false), |value| switch(name, &value))
+    };
+    foreign.dry_run = switch(DRY_RUN)?;
+    let quack_enabled = switch(QUACK_ENABLED)?;
     let mut pairs: Vec<(&str, String)> = Vec::new();
     for (name, key, form) in TAKEN {
         if name == QUACK_TOKEN && !quack_enabled {
@@ -308,9 +311,19 @@ impl Form {
     }
 }
 
-/// What duckdb-otlp takes for yes.
-fn is_truthy(value: &str) -> bool {
-    ["1", "true", "TRUE", "yes", "YES", "on", "ON"].contains(&value)
+/// What a switch says. duckdb-otlp takes what it does not know, `True` among it, for no; here nothing is guessed.
+fn switch(name: &str, value: &str) -> Result<bool, ConfigError> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+    match value {
+        _ if is_one_of(["1", "true", "yes", "on"]) => Ok(true),
+        _ if is_one_of(["0", "false", "no", "off"]) => Ok(false),
+        _ => Err(ConfigError::Value {
+            at: name.to_owned(),
+            reason: format!(
+                "`{value}` is neither yes nor no: write 1, true, yes or on, or 0, false, no or off"
+            ),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -490,6 +503,34 @@ mod tests {
             error.starts_with("DUCKDB_QUACK_ADDR needs a token"),
             "{error}"
         );
+    }
+
+    /// Scenario: both switches with every word for yes and no, in small and capital letters, and with others.
+    /// Guarantees: each is taken for what it says; what says neither is refused, by the variable's name.
+    #[test]
+    fn switches_are_yes_or_no() {
+        for (words, is_on) in [
+            (["1", "true", "yes", "on", "True", "ON"], true),
+            (["0", "false", "no", "off", "False", "OFF"], false),
+        ] {
+            for word in words {
+                let config = with(&[("DUCKDB_QUACK_ENABLED", word), ("DRY_RUN", word)]).unwrap();
+                assert_eq!(
+                    (config.quack.is_some(), config.foreign.dry_run),
+                    (is_on, is_on),
+                    "{word}"
+                );
+            }
+        }
+        for name in ["DUCKDB_QUACK_ENABLED", "DRY_RUN"] {
+            for word in ["maybe", "2", "y", " 1"] {
+                let error = with(&[(name, word)]).unwrap_err();
+                assert!(
+                    error.starts_with(&format!("{name}: `{word}` is neither yes nor no")),
+                    "{error}"
+                );
+            }
+        }
     }
 
     /// Scenario: quack switched off, on without an address, a dry run, and variables that otlake has nothing for.
