@@ -86,8 +86,9 @@ async fn a_server_starts_in_duckdb_otlps_environment() {
     assert!(status.success());
 }
 
-/// Scenario: the same with `DRY_RUN`, with a switch that is neither on nor off, and with a mode that otlake does not have.
-/// Guarantees: the first prints the settings with where they came from, and touches nothing; the others are refused.
+/// Scenario: the same with `DRY_RUN`, also with both tokens, with a switch that is neither on nor off, and with a mode that otlake does not have.
+/// Guarantees: the first prints the settings with where they came from, and touches nothing, of both tokens
+/// the one that counts and the one that does not; the others are refused.
 #[test]
 fn a_dry_run_checks_and_other_modes_are_refused() {
     let place = tempfile::TempDir::new().unwrap();
@@ -110,6 +111,16 @@ fn a_dry_run_checks_and_other_modes_are_refused() {
         "lake-name = \"otel\"",
     ] {
         assert!(told.contains(part), "{part} in {told}");
+    }
+    let two = check(serve().envs([
+        ("DRY_RUN", "1"),
+        ("OTEL_AUTH_TOKEN", "secret-another-token"),
+    ]));
+    for part in [
+        "# took OTEL_AUTH_TOKEN=******** as token",
+        "# DUCKDB_OTLP_TOKEN is overridden by OTEL_AUTH_TOKEN",
+    ] {
+        assert!(two.1.contains(part), "{part} in {}", two.1);
     }
     let (output, told) = check(serve().env("DUCKDB_QUACK_ENABLED", "maybe"));
     assert_eq!(output.status.code(), Some(2));

@@ -129,7 +129,7 @@ pub struct Foreign {
     found: Vec<(&'static str, &'static str, Option<String>)>,
     /// Variables of its that otlake does not take, by name.
     left: Vec<String>,
-    /// Only what is in [`Foreign::found`] and not overridden was taken.
+    /// Only what is in [`Foreign::found`] and not overridden was taken: by another of theirs, or by a setting of ours.
     overridden: BTreeMap<&'static str, String>,
     mode: Option<String>,
     /// It asks to check the settings and to exit.
@@ -247,12 +247,14 @@ pub(super) fn read(
             continue;
         }
         let Some(value) = text(name)? else { continue };
-        let is_set = pairs.iter().any(|(known, _)| *known == key);
-        if !is_set {
+        let before = foreign.found.iter().find(|(_, known, _)| *known == key);
+        if let Some((first, ..)) = before {
+            foreign.overridden.insert(name, (*first).to_owned());
+        } else {
             pairs.push((key, form.translate(name, &value)?));
-            let shown = (form != Form::Secret).then_some(value);
-            foreign.found.push((name, key, shown));
         }
+        let shown = (form != Form::Secret).then_some(value);
+        foreign.found.push((name, key, shown));
     }
     if quack_enabled {
         let address = text(QUACK_ADDRESS)?;
@@ -429,8 +431,22 @@ mod tests {
         let token = tokens.token.as_ref().unwrap();
         assert_eq!(token.expose(), "another-token-123456");
         let told = config.foreign.told();
-        let overridden = "DUCKDB_OTLP_SEAL_MAX_AGE_MS is overridden by OTLAKE_SEAL_MAX_AGE";
-        assert!(told.iter().any(|line| line == overridden), "{told:?}");
+        for line in [
+            "DUCKDB_OTLP_SEAL_MAX_AGE_MS is overridden by OTLAKE_SEAL_MAX_AGE",
+            "took OTEL_AUTH_TOKEN=******** as token",
+            "DUCKDB_OTLP_TOKEN is overridden by OTEL_AUTH_TOKEN",
+        ] {
+            assert!(told.iter().any(|told| told == line), "{line} in {told:?}");
+        }
+        let ours = with(&[
+            ("OTEL_AUTH_TOKEN", "another-token-123456"),
+            ("OTLAKE_TOKEN", "our-own-token-123456"),
+        ]);
+        let told = ours.unwrap().foreign.told();
+        for name in ["OTEL_AUTH_TOKEN", "DUCKDB_OTLP_TOKEN"] {
+            let line = format!("{name} is overridden by OTLAKE_TOKEN");
+            assert!(told.contains(&line), "{line} in {told:?}");
+        }
     }
 
     /// Scenario: the same names without `DUCKDB_MODE`, and with an empty one.
