@@ -86,7 +86,8 @@ async fn a_server_starts_in_duckdb_otlps_environment() {
     assert!(status.success());
 }
 
-/// Scenario: the same with `DRY_RUN`, also with both tokens, with a switch that is neither on nor off, and with a mode that otlake does not have.
+/// Scenario: the same with `DRY_RUN`, also with both tokens, with a catalog that is no file, a switch that is neither
+/// on nor off, and with a mode that otlake does not have.
 /// Guarantees: the first prints the settings with where they came from, and touches nothing, of both tokens
 /// the one that counts and the one that does not; the others are refused.
 #[test]
@@ -122,6 +123,13 @@ fn a_dry_run_checks_and_other_modes_are_refused() {
     ] {
         assert!(two.1.contains(part), "{part} in {}", two.1);
     }
+    let elsewhere = "postgres:dbname=otel password=secret-password";
+    let (output, told) = check(serve().env("DUCKLAKE_CATALOG_PATH", elsewhere));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        told.starts_with("error: DUCKLAKE_CATALOG_PATH: `postgres:` is a catalog in PostgreSQL"),
+        "{told}"
+    );
     let (output, told) = check(serve().env("DUCKDB_QUACK_ENABLED", "maybe"));
     assert_eq!(output.status.code(), Some(2));
     assert!(

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `DUCKDB_MODE` | must be `local-ducklake` or `ducklake-local` |
 //! | `DUCKLAKE_NAME` | `lake-name` |
-//! | `DUCKLAKE_CATALOG_PATH` | `catalog`, as `duckdb:PATH` |
+//! | `DUCKLAKE_CATALOG_PATH` | `catalog`, as `duckdb:PATH` where it is a path alone |
 //! | `DUCKLAKE_DATA_PATH` | `data-path` |
 //! | `DUCKDB_SCHEMA` | `schema` |
 //! | `OTEL_AUTH_TOKEN`, else `DUCKDB_OTLP_TOKEN` | `token` |
@@ -48,8 +48,8 @@ enum Form {
     Text,
     /// As it is, and never shown.
     Secret,
-    /// A DuckDB file.
-    DuckDbFile,
+    /// What DuckLake attaches: a DuckDB file, or a catalog with its kind before it.
+    Catalog,
     /// A positive number of bytes.
     Bytes,
     /// A positive number of milliseconds.
@@ -59,7 +59,7 @@ enum Form {
 /// Variable, our key, form. Of two with the same key the first that is set counts.
 const TAKEN: [(&str, &str, Form); 15] = [
     ("DUCKLAKE_NAME", "lake-name", Form::Text),
-    ("DUCKLAKE_CATALOG_PATH", "catalog", Form::DuckDbFile),
+    ("DUCKLAKE_CATALOG_PATH", "catalog", Form::Catalog),
     ("DUCKLAKE_DATA_PATH", "data-path", Form::Text),
     ("DUCKDB_SCHEMA", "schema", Form::Text),
     ("OTEL_AUTH_TOKEN", "token", Form::Secret),
@@ -297,20 +297,67 @@ fn check_mode(mode: &str) -> Result<(), ConfigError> {
 
 impl Form {
     fn translate(self, name: &str, value: &str) -> Result<String, ConfigError> {
+        let wrong = |reason| ConfigError::Value {
+            at: name.to_owned(),
+            reason,
+        };
         let number = || match value.parse::<u64>() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(ConfigError::Value {
-                at: name.to_owned(),
-                reason: format!("`{value}` is not a positive whole number"),
-            }),
+            _ => Err(wrong(format!("`{value}` is not a positive whole number"))),
         };
         Ok(match self {
             Form::Text | Form::Secret => value.to_owned(),
-            Form::DuckDbFile => format!("duckdb:{value}"),
+            Form::Catalog => catalog(value).map_err(wrong)?,
             Form::Bytes => number()?.to_string(),
             Form::Milliseconds => format!("{}ms", number()?),
         })
     }
+}
+
+/// Kinds of catalog that DuckLake has and otlake has not, by what stands before the colon.
+const OTHER_CATALOGS: [(&[&str], &str); 5] = [
+    (&["postgres", "postgresql"], "in PostgreSQL"),
+    (&["mysql"], "in MySQL"),
+    (&["md", "motherduck"], "in MotherDuck"),
+    (&["quack"], "in another DuckDB"),
+    (
+        &["s3", "gs", "gcs", "r2", "http", "https"],
+        "on another machine",
+    ),
+];
+
+/// The catalog as `--catalog` takes it. DuckDB takes a word before a colon for the kind of what is attached, so a file
+/// cannot be meant; what follows it may hold a password, and is not repeated.
+fn catalog(value: &str) -> Result<String, String> {
+    let advice =
+        "write the path of a DuckDB file, duckdb:FILE or sqlite:FILE (docs/FROM-DUCKDB-OTLP.md)";
+    if value == ":memory:" {
+        return Err(format!(
+            "the lake's catalog must outlast the server: {advice}"
+        ));
+    }
+    let is_word = |text: &str| {
+        let mut letters = text.chars();
+        text.len() > 1 && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let Some((kind, rest)) = value.split_once(':').filter(|(kind, _)| is_word(kind)) else {
+        return Ok(format!("duckdb:{value}"));
+    };
+    let kind = kind.to_ascii_lowercase();
+    if ["sqlite", "duckdb"].contains(&kind.as_str()) {
+        return Ok(format!("{kind}:{rest}"));
+    }
+    let known = OTHER_CATALOGS
+        .iter()
+        .find(|(kinds, _)| kinds.contains(&kind.as_str()));
+    Err(match known {
+        Some((_, place)) => {
+            format!("`{kind}:` is a catalog {place}, which otlake does not have: {advice}")
+        }
+        None => format!(
+            "`{kind}:` is no kind of catalog that otlake has: {advice}; a file that is called so is ./{kind}:..."
+        ),
+    })
 }
 
 /// What a switch says. duckdb-otlp takes what it does not know, `True` among it, for no; here nothing is guessed.
@@ -517,6 +564,55 @@ mod tests {
         let error = with(&[("DUCKDB_QUACK_TOKEN", "")]).unwrap_err();
         assert!(
             error.starts_with("DUCKDB_QUACK_ADDR needs a token"),
+            "{error}"
+        );
+    }
+
+    /// Scenario: catalogs as DuckLake takes them: paths, files with their kind, and what is no file.
+    /// Guarantees: files are taken, those with a colon in their name too; the others are refused with what they are and what to
+    /// write, and nothing of what follows the kind is shown.
+    #[test]
+    fn catalogs_that_are_no_files_are_refused() {
+        for (value, catalog) in [
+            ("/d/catalog.ducklake", "duckdb:/d/catalog.ducklake"),
+            ("duckdb:/d/c", "duckdb:/d/c"),
+            ("sqlite:/d/c.sqlite", "sqlite:/d/c.sqlite"),
+            ("SQLite:/d/c", "sqlite:/d/c"),
+            ("/d/my:catalog", "duckdb:/d/my:catalog"),
+        ] {
+            let config = with(&[("DUCKLAKE_CATALOG_PATH", value)]).unwrap();
+            assert_eq!(config.lake.catalog.to_string(), catalog);
+        }
+        for (value, why) in [
+            (
+                "postgres:dbname=otel password=secret",
+                "a catalog in PostgreSQL",
+            ),
+            (
+                "postgresql://me:secret@host/otel",
+                "a catalog in PostgreSQL",
+            ),
+            ("mysql:db=otel password=secret", "a catalog in MySQL"),
+            ("md:secret", "a catalog in MotherDuck"),
+            ("s3://secret/catalog", "on another machine"),
+            ("mssql:secret", "no kind of catalog"),
+            (":memory:", "must outlast the server"),
+            ("sqlite:", "sqlite:<file>"),
+        ] {
+            let error = with(&[("DUCKLAKE_CATALOG_PATH", value)]).unwrap_err();
+            assert!(
+                error.starts_with("DUCKLAKE_CATALOG_PATH: ") && error.contains(why),
+                "{error}"
+            );
+            assert!(
+                error.contains("write ") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+        let error =
+            with(&[("OTLAKE_CATALOG", "postgres:dbname=otel password=secret")]).unwrap_err();
+        assert!(
+            error.starts_with("OTLAKE_CATALOG: ") && !error.contains("secret"),
             "{error}"
         );
     }

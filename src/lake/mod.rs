@@ -104,8 +104,10 @@ impl FromStr for Catalog {
     type Err = LakeError;
 
     fn from_str(given: &str) -> Result<Catalog, LakeError> {
+        // A server's name would come with its user's password.
+        let shown = given.split_once(':').filter(|(_, rest)| !rest.is_empty());
         let wrong = || LakeError::CatalogSyntax {
-            given: given.to_owned(),
+            given: shown.map_or_else(|| given.to_owned(), |(kind, _)| format!("{kind}:...")),
         };
         let (kind, path) = given.split_once(':').ok_or_else(wrong)?;
         match kind {
