@@ -86,7 +86,7 @@ async fn a_server_starts_in_duckdb_otlps_environment() {
     assert!(status.success());
 }
 
-/// Scenario: the same with `DRY_RUN`, also with both tokens, with a catalog that is no file, a switch that is neither
+/// Scenario: the same with `DRY_RUN`, also with both tokens, without quack's token, with a catalog that is no file, a switch that is neither
 /// on nor off, and with a mode that otlake does not have.
 /// Guarantees: the first prints the settings with where they came from, and touches nothing, of both tokens
 /// the one that counts and the one that does not; the others are refused.
@@ -130,6 +130,9 @@ fn a_dry_run_checks_and_other_modes_are_refused() {
         told.starts_with("error: DUCKLAKE_CATALOG_PATH: `postgres:` is a catalog in PostgreSQL"),
         "{told}"
     );
+    let (output, told) = check(serve().env("DUCKDB_QUACK_TOKEN", ""));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told.contains("set DUCKDB_QUACK_TOKEN;"), "{told}");
     let (output, told) = check(serve().env("DUCKDB_QUACK_ENABLED", "maybe"));
     assert_eq!(output.status.code(), Some(2));
     assert!(

@@ -32,7 +32,8 @@ use super::sources::{settings_of, variable_text};
 const MODE: &str = "DUCKDB_MODE";
 const QUACK_ENABLED: &str = "DUCKDB_QUACK_ENABLED";
 const QUACK_ADDRESS: &str = "DUCKDB_QUACK_ADDR";
-const QUACK_TOKEN: &str = "DUCKDB_QUACK_TOKEN";
+/// The token of quack.
+pub(super) const QUACK_TOKEN: &str = "DUCKDB_QUACK_TOKEN";
 
 /// What quack is switched on and set up by.
 const QUACK: [&str; 3] = [QUACK_ENABLED, QUACK_ADDRESS, QUACK_TOKEN];
@@ -56,6 +57,9 @@ enum Form {
     Milliseconds,
 }
 
+/// The variable that most have their token in.
+pub(super) const TOKEN: &str = "DUCKDB_OTLP_TOKEN";
+
 /// Variable, our key, form. Of two with the same key the first that is set counts.
 const TAKEN: [(&str, &str, Form); 15] = [
     ("DUCKLAKE_NAME", "lake-name", Form::Text),
@@ -63,7 +67,7 @@ const TAKEN: [(&str, &str, Form); 15] = [
     ("DUCKLAKE_DATA_PATH", "data-path", Form::Text),
     ("DUCKDB_SCHEMA", "schema", Form::Text),
     ("OTEL_AUTH_TOKEN", "token", Form::Secret),
-    ("DUCKDB_OTLP_TOKEN", "token", Form::Secret),
+    (TOKEN, "token", Form::Secret),
     ("OTEL_HTTP_ADDR", "http-listen", Form::Text),
     ("OTEL_GRPC_ADDR", "grpc-listen", Form::Text),
     ("DUCKDB_OTLP_MAX_BODY_BYTES", "max-body-bytes", Form::Bytes),
@@ -564,6 +568,11 @@ mod tests {
         let error = with(&[("DUCKDB_QUACK_TOKEN", "")]).unwrap_err();
         assert!(
             error.starts_with("DUCKDB_QUACK_ADDR needs a token"),
+            "{error}"
+        );
+        let error = with(&[("DUCKDB_OTLP_TOKEN", "")]).unwrap_err();
+        assert!(
+            error.contains("set a token (DUCKDB_OTLP_TOKEN, 16 char"),
             "{error}"
         );
     }

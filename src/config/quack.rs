@@ -4,8 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use super::duckdb_otlp;
 use super::error::ConfigError;
 use super::lake::check_schema;
+use super::origin::{Origin, Origins};
 use super::sources::Sources;
 use super::validate::{check_token, same_port};
 use super::value::Secret;
@@ -95,8 +97,9 @@ pub(super) fn validate(
     };
     let Some(token) = token else {
         return Err(ConfigError::Conflict(format!(
-            "{} needs a token of its own: set OTLAKE_QUACK_TOKEN; `openssl rand -hex 16` makes one",
-            sources.origins.place("quack-listen")
+            "{} needs a token of its own: set {}; `openssl rand -hex 16` makes one",
+            sources.origins.place("quack-listen"),
+            token_place(&sources.origins)
         )));
     };
     check_token(&token).map_err(|reason| sources.bad_value("quack-token", reason))?;
@@ -127,6 +130,15 @@ pub(super) fn validate(
         token,
         lake_name,
     }))
+}
+
+/// Where the token belongs: beside the address. A flag is seen by other users of the machine, so not there.
+fn token_place(origins: &Origins) -> String {
+    match origins.of("quack-listen") {
+        Origin::Foreign(_) => duckdb_otlp::QUACK_TOKEN.to_owned(),
+        Origin::File(path) => format!("`quack-token` in {} or OTLAKE_QUACK_TOKEN", path.display()),
+        _ => "OTLAKE_QUACK_TOKEN".to_owned(),
+    }
 }
 
 fn check_lake_name(name: &str) -> Result<(), String> {
@@ -233,5 +245,31 @@ mod tests {
             assert!(error.contains(why), "{error}");
             assert!(!error.contains("horse"), "{error}");
         }
+    }
+
+    /// Scenario: an address without a token, from each source.
+    /// Guarantees: the token is asked for where the address stands.
+    #[test]
+    fn a_missing_token_is_asked_for_where_the_address_stands() {
+        let by_variable = load(&[("OTLAKE_QUACK_LISTEN", "127.0.0.1")]).unwrap_err();
+        assert!(
+            by_variable.contains("set OTLAKE_QUACK_TOKEN;"),
+            "{by_variable}"
+        );
+        let foreign = [
+            ("DUCKDB_MODE", "local-ducklake"),
+            ("DUCKDB_QUACK_ENABLED", "1"),
+        ];
+        let theirs = load(&foreign).unwrap_err();
+        assert!(
+            theirs.starts_with("DUCKDB_QUACK_ENABLED needs a token"),
+            "{theirs}"
+        );
+        assert!(theirs.contains("set DUCKDB_QUACK_TOKEN;"), "{theirs}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("otlake.toml");
+        std::fs::write(&path, "quack-listen = \"127.0.0.1\"\n").unwrap();
+        let file = Config::load(RawSettings::default(), Some(path), []).unwrap_err();
+        assert!(file.to_string().contains("set `quack-token` in "), "{file}");
     }
 }

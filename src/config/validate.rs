@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use super::duckdb_otlp;
 use super::error::ConfigError;
 use super::lake::{self, LakeArgs};
 use super::limits;
@@ -231,8 +232,12 @@ fn auth(
         .find(|(_, address)| !address.ip().to_canonical().is_loopback())
     {
         Some((key, address)) => Err(ConfigError::Conflict(format!(
-            "{} {address} can be reached from other machines: set a token (OTLAKE_TOKEN, {TOKEN_CHARS_MIN} characters or more) or --token-file, or --no-auth to let anyone send",
+            "{} {address} can be reached from other machines: set a token ({}, {TOKEN_CHARS_MIN} characters or more) or --token-file, or --no-auth to let anyone send",
             sources.origins.place(key),
+            match sources.origins.of(key) {
+                Origin::Foreign(_) => duckdb_otlp::TOKEN,
+                _ => "OTLAKE_TOKEN",
+            }
         ))),
         None => Ok(Auth::Open {
             because: OpenReason::Loopback,
