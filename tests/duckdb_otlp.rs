@@ -146,5 +146,6 @@ fn a_dry_run_checks_and_other_modes_are_refused() {
         "{told}"
     );
     assert!(told.contains("docs/FROM-DUCKDB-OTLP.md"), "{told}");
+    assert!(told.contains("local-ducklake (or ducklake-local"), "{told}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }

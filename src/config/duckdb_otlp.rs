@@ -102,6 +102,9 @@ const TAKEN: [(&str, &str, Form); 15] = [
 /// What the names of duckdb-otlp's variables begin with; more general ones are not listed as left alone.
 const PREFIXES: [&str; 3] = ["DUCKDB_OTLP_", "DUCKDB_QUACK_", "DUCKLAKE_"];
 
+/// The mode that otlake has, and its other name. duckdb-otlp tells small letters from capital ones.
+const MODES: [&str; 2] = ["local-ducklake", "ducklake-local"];
+
 /// Modes of duckdb-otlp's, with what they would need of otlake.
 const OTHER_MODES: [(&[&str], &str); 4] = [
     (
@@ -283,18 +286,24 @@ pub(super) fn read(
 }
 
 fn check_mode(mode: &str) -> Result<(), ConfigError> {
-    if ["local-ducklake", "ducklake-local"].contains(&mode) {
+    if MODES.contains(&mode) {
         return Ok(());
     }
-    let known = OTHER_MODES.iter().find(|(names, _)| names.contains(&mode));
+    let known = OTHER_MODES
+        .iter()
+        .find(|(names, _)| names.iter().any(|name| name.eq_ignore_ascii_case(mode)));
     let why = match known {
         Some((_, what)) => format!("{mode} {what}, which otlake does not"),
+        None if MODES.iter().any(|name| name.eq_ignore_ascii_case(mode)) => {
+            format!("`{mode}` is written in small letters, there as here")
+        }
         None => format!("`{mode}` is no mode of duckdb-otlp's that otlake knows"),
     };
+    let [mode, alias] = MODES;
     Err(ConfigError::Value {
         at: MODE.to_owned(),
         reason: format!(
-            "{why}: it writes to a DuckLake on this machine. Set {MODE}=local-ducklake for that, or unset {MODE}, and otlake takes its own settings alone (docs/FROM-DUCKDB-OTLP.md)"
+            "{why}: it writes to a DuckLake on this machine. Set {MODE}={mode} (or {alias}, which is the same) for that, or unset {MODE}, and otlake takes its own settings alone (docs/FROM-DUCKDB-OTLP.md)"
         ),
     })
 }
@@ -530,12 +539,16 @@ mod tests {
             ("cloudflare", "Iceberg"),
             ("parquet", "without a catalog"),
             ("motherduck", "MotherDuck"),
-            ("Local-DuckLake", "is no mode"),
+            ("MotherDuck", "MotherDuck"),
+            ("Local-DuckLake", "is written in small letters"),
+            ("DUCKLAKE-LOCAL", "is written in small letters"),
+            ("local", "is no mode"),
         ] {
             let error = load(&[("DUCKDB_MODE", mode)]).unwrap_err();
             assert!(error.starts_with("DUCKDB_MODE: "), "{error}");
             assert!(error.contains(mode) && error.contains(why), "{error}");
-            assert!(error.contains("Set DUCKDB_MODE=local-ducklake"), "{error}");
+            let accepted = "Set DUCKDB_MODE=local-ducklake (or ducklake-local, which is the same)";
+            assert!(error.contains(accepted), "{error}");
         }
         assert!(load(&[("DUCKDB_MODE", "ducklake-local")]).is_ok());
     }
