@@ -544,10 +544,8 @@ fn a_server_that_is_not_the_one_of_the_data_folder_is_not_trusted() {
     );
 }
 
-/// Scenario: files that cannot be used: missing, exchanged, of two pairs, with a passphrase, empty; and a key that all can
-/// read.
-/// Guarantees: the server does not start, with exit code 2 and one line that names the file and what to do; a key that all
-/// can read is warned about.
+/// Scenario: files that cannot be used: missing, exchanged, of two pairs, with a passphrase, empty.
+/// Guarantees: the server does not start, with exit code 2 and one line that names the file and what to do.
 #[test]
 fn files_that_cannot_be_used_are_named() {
     let certs = Certs::new();
@@ -620,19 +618,14 @@ fn files_that_cannot_be_used_are_named() {
             "empty",
             "server.key",
             "",
-            ["empty (--tls-cert)", "holds no certificate"],
+            ["empty (--tls-cert)", "is empty"],
         ),
-        (
-            "server.pem",
-            "empty",
-            "",
-            ["empty (--tls-key)", "holds no private key"],
-        ),
+        ("server.pem", "empty", "", ["empty (--tls-key)", "is empty"]),
         (
             "server.pem",
             "server.key",
             "empty",
-            ["empty (--tls-client-ca)", "holds no certificate"],
+            ["empty (--tls-client-ca)", "is empty"],
         ),
     ] {
         let [cert, key, client_ca] = [cert, key, ca].map(|file| certs.text(file));
@@ -647,6 +640,206 @@ fn files_that_cannot_be_used_are_named() {
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         }
     }
+}
+
+/// Scenario: files in other forms than PEM, and of other things: DER, PKCS#12, a request, a public key, cut off, empty, with a byte
+/// order mark, and keys of kinds that are not supported.
+/// Guarantees: each is told for what it is, with what to do; nothing is shown in rustls's own words alone.
+#[test]
+fn other_forms_are_told_for_what_they_are() {
+    let certs = Certs::new();
+    let run = |line: &str| certs.openssl(&line.split(' ').collect::<Vec<_>>());
+    run("x509 -in server.pem -outform DER -out cert.der");
+    run("pkcs8 -topk8 -nocrypt -in server.key -outform DER -out key.der");
+    run("pkcs12 -export -in server.pem -inkey server.key -passout pass:secret -out both.p12");
+    run("pkey -in server.key -pubout -out public.pem");
+    run("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out small.key");
+    run("req -x509 -key small.key -subj /CN=localhost -out small.pem");
+    let text = fs::read_to_string(certs.path("server.pem")).unwrap();
+    fs::write(certs.path("marked.pem"), format!("\u{feff}{text}")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let cut = [&lines[..3], &["-----END CERTIFICATE-----\n"]].concat();
+    fs::write(certs.path("cut.pem"), cut.join("\n")).unwrap();
+    fs::write(certs.path("torn.pem"), lines[..3].join("\n")).unwrap();
+    fs::write(certs.path("empty"), "\n").unwrap();
+    for (cert, key, what, advice) in [
+        (
+            "cert.der",
+            "server.key",
+            "a certificate in DER",
+            "openssl x509 -inform DER",
+        ),
+        (
+            "both.p12",
+            "server.key",
+            "PKCS#12",
+            "openssl pkcs12 -in FILE",
+        ),
+        (
+            "server.csr",
+            "server.key",
+            "the request for a certificate",
+            "the authority has made",
+        ),
+        (
+            "cut.pem",
+            "server.key",
+            "cannot be read, damaged or cut off",
+            "a new copy",
+        ),
+        (
+            "torn.pem",
+            "server.key",
+            "not well-formed PEM",
+            "cut off perhaps",
+        ),
+        (
+            "marked.pem",
+            "server.key",
+            "a byte order mark",
+            "plain text",
+        ),
+        (
+            "empty",
+            "server.key",
+            "(--tls-cert) is empty",
+            "the right file",
+        ),
+        (
+            "server.pem",
+            "key.der",
+            "a private key in DER",
+            "openssl pkey -inform DER",
+        ),
+        ("server.pem", "both.p12", "PKCS#12", "-nocerts -noenc"),
+        (
+            "server.pem",
+            "public.pem",
+            "a public key",
+            "the private one",
+        ),
+        (
+            "server.pem",
+            "server.csr",
+            "the request for a certificate",
+            "the key that the request",
+        ),
+        (
+            "server.pem",
+            "empty",
+            "(--tls-key) is empty",
+            "the right file",
+        ),
+        (
+            "small.pem",
+            "small.key",
+            "a kind that is not supported",
+            "ECDSA with P-256",
+        ),
+    ] {
+        let [cert, key] = [cert, key].map(|file| certs.text(file));
+        let args = ["--tls-cert", &cert, "--tls-key", &key, "--check"];
+        let output = ServerBuilder::new().args(&args).command().output().unwrap();
+        let error = fail(&output, 2);
+        assert!(
+            error.contains(what) && error.contains(advice),
+            "{what}: {error}"
+        );
+    }
+}
+
+/// Scenario: an authority's own certificate for a server, one that names no host, one that is for clients alone, and a good one;
+/// with a client that trusts it.
+/// Guarantees: the log says at the start what clients will object to, and the client says so in plain words; of the good one nothing is
+/// said.
+#[test]
+fn certificates_that_clients_will_refuse_are_told() {
+    let certs = Certs::new();
+    let make = |name: &str, more: &[&str]| {
+        let (key, cert) = (format!("{name}.key"), format!("{name}.pem"));
+        let new = [
+            "req",
+            "-x509",
+            "-nodes",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ];
+        let files = ["-keyout", &key, "-out", &cert, "-subj", "/CN=localhost"];
+        certs.openssl(&[&new[..], &files, more].concat());
+    };
+    let (leaf, names) = (
+        "basicConstraints=critical,CA:FALSE",
+        "subjectAltName=DNS:localhost",
+    );
+    make("authority", &["-addext", names]);
+    make("nameless", &["-addext", leaf]);
+    make(
+        "client",
+        &[
+            "-addext",
+            leaf,
+            "-addext",
+            names,
+            "-addext",
+            "extendedKeyUsage=clientAuth",
+        ],
+    );
+    make(
+        "addressed",
+        &["-addext", leaf, "-addext", "subjectAltName=IP:127.0.0.1"],
+    );
+    make("good", &["-addext", leaf, "-addext", names]);
+    for (name, warned, said) in [
+        (
+            "authority",
+            "is an authority's own (CA:TRUE",
+            "is an authority's own (CA:TRUE",
+        ),
+        (
+            "nameless",
+            "names no host in its subjectAltName",
+            "is for another name",
+        ),
+        ("client", "is for another purpose", "is for another purpose"),
+        ("addressed", "", "is for another name"),
+        ("good", "", ""),
+    ] {
+        let flags = certs.flags(name);
+        let args: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let server = ServerBuilder::new().args(&args).start();
+        let log = server.log();
+        let is_warned = log.contains("WARN the certificate ");
+        assert_eq!(is_warned, !warned.is_empty(), "{name}: {log}");
+        assert!(log.contains(warned), "{name}: {log}");
+        let url = format!("https://localhost:{}", server.grpc.port());
+        let output = run(
+            &server,
+            &[
+                "status",
+                "--endpoint",
+                &url,
+                "--ca",
+                &certs.text(&format!("{name}.pem")),
+            ],
+        );
+        match said {
+            "" => drop(succeed(&output)),
+            said => {
+                let error = fail(&output, 1);
+                assert!(error.contains(said), "{name}: {error}");
+                assert!(!error.contains("OtherError"), "{name}: {error}");
+            }
+        }
+    }
+}
+
+/// Scenario: a key with rights for all, for a group, and for its user alone.
+/// Guarantees: the first is warned about.
+#[test]
+fn a_key_that_all_can_read_is_warned_about() {
+    let certs = Certs::new();
     use std::os::unix::fs::PermissionsExt as _;
     for (mode, is_warned) in [(0o644, true), (0o640, false), (0o600, false)] {
         let open = fs::Permissions::from_mode(mode);

@@ -27,7 +27,7 @@ use tokio_rustls::rustls::{
 use super::args::ClientTlsArgs;
 use super::failure::UsageError;
 use crate::config::secret_file;
-use crate::receive::tls::fingerprint;
+use crate::receive::tls::{fingerprint, flaw};
 use crate::server_file::ServerTls;
 
 /// Makes connections, with or without TLS as the URL's scheme says.
@@ -183,7 +183,10 @@ fn words(error: &Error) -> String {
                 "the server shows another certificate than server.json names: is it another server that listens there?"
                     .to_owned()
             }
-            wrong => format!("the server's certificate is no good: {wrong}"),
+            wrong => match flaw(wrong) {
+                Some(flaw) => format!("the server's certificate {flaw}"),
+                None => format!("the server's certificate is no good: {wrong}"),
+            },
         },
         Error::InvalidMessage(_) => "the server does not speak TLS there: write http://".to_owned(),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {

@@ -4,21 +4,23 @@
 //! - New files serve new connections only; those that stand keep what they began with.
 //! - Files that are no good change nothing.
 
+mod files;
+
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest as _, Sha256};
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::ServerCertVerifier as _;
+use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 
+use self::files::{certificates, private_key};
 use crate::config::{ClientAuth, ClientCa, TlsConfig, secret_file};
 
 /// What both listeners speak above TLS.
@@ -96,6 +98,13 @@ impl Loaded {
                 cert: files.cert.clone(),
                 key: files.key.clone(),
             },
+            Error::InvalidCertificate(wrong) => TlsError::Content {
+                path: files.cert.clone(),
+                flag: "--tls-cert",
+                reason: format!(
+                    "holds a certificate that cannot be read, damaged or cut off perhaps ({wrong:?}): take a new copy of it"
+                ),
+            },
             reason => TlsError::Unusable {
                 cert: files.cert.clone(),
                 reason,
@@ -121,6 +130,9 @@ impl Loaded {
         if let Some(trouble) = loaded.trouble() {
             let file = files.cert.display();
             tracing::warn!(%file, "the certificate {trouble}: clients will refuse it");
+        } else if let Some(doubt) = loaded.doubt() {
+            let file = files.cert.display();
+            tracing::warn!(%file, "the certificate {doubt}");
         }
         Ok(loaded)
     }
@@ -135,6 +147,33 @@ impl Loaded {
     /// which looks at the time before it looks for an issuer.
     #[must_use]
     pub fn trouble(&self) -> Option<&'static str> {
+        untimely(&self.objection()?)
+    }
+
+    /// Why some clients will not take the certificate, and what to do.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        if let Some(flaw) = self.objection().and_then(|objection| flaw(&objection)) {
+            return Some(format!(
+                "{flaw}: some clients refuse it, among them those that are built on rustls, as otlake's own commands are"
+            ));
+        }
+        let parsed = ParsedCertificate::try_from(&self.own).ok()?;
+        let name = ServerName::try_from("localhost").ok()?;
+        match verify_server_name(&parsed, &name).err()? {
+            Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                presented, ..
+            }) if presented.is_empty() => Some(
+                "names no host in its subjectAltName, and its common name is not looked at: clients will refuse it. \
+                 Make one with `-addext subjectAltName=DNS:HOST`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// What rustls's own verifier objects to, were the certificate to be trusted.
+    fn objection(&self) -> Option<CertificateError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.own.clone()).ok()?;
         let provider = Arc::new(ring::default_provider());
@@ -146,7 +185,7 @@ impl Loaded {
                 .ok()?
                 .verify_server_cert(&self.own, &[], &name, &[], UnixTime::now());
         match verified.err()? {
-            Error::InvalidCertificate(error) => untimely(&error),
+            Error::InvalidCertificate(error) => Some(error),
             _ => None,
         }
     }
@@ -204,69 +243,28 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     text
 }
 
-fn read(path: &Path, flag: &'static str) -> Result<Vec<u8>, TlsError> {
-    secret_file::read(path).map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        flag,
-        source,
-    })
-}
-
-/// All certificates of a PEM file; at least one.
-fn certificates(path: &Path, flag: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = read(path, flag)?;
-    let wrong = |reason: String| TlsError::Content {
-        path: path.to_owned(),
-        flag,
-        reason,
-    };
-    let chain = CertificateDer::pem_slice_iter(&content)
-        .collect::<Result<Vec<_>, pem::Error>>()
-        .map_err(|error| wrong(format!("is not well-formed PEM: {error}")))?;
-    if !chain.is_empty() {
-        return Ok(chain);
-    }
-    Err(wrong(match PrivateKeyDer::from_pem_slice(&content) {
-        Ok(_) => "holds a private key and no certificate: are the two files exchanged?".to_owned(),
-        Err(_) => "holds no certificate: give a PEM file with -----BEGIN CERTIFICATE-----, which `openssl x509 -in FILE -inform DER` makes of other forms".to_owned(),
-    }))
-}
-
-/// The first private key of a PEM file.
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    const FLAG: &str = "--tls-key";
-    let content = read(path, FLAG)?;
-    PrivateKeyDer::from_pem_slice(&content).map_err(|error| {
-        let has = |text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
-        let reason = match error {
-            _ if has("ENCRYPTED") => "is encrypted with a passphrase: decrypt it with `openssl pkey -in FILE -out NEW_FILE`, readable by the server's user alone".to_owned(),
-            pem::Error::NoItemsFound if has("BEGIN CERTIFICATE") => {
-                "holds a certificate and no private key: are the two files exchanged?".to_owned()
-            }
-            pem::Error::NoItemsFound => "holds no private key: give a PEM file with -----BEGIN PRIVATE KEY-----".to_owned(),
-            error => format!("is not well-formed PEM: {error}"),
-        };
-        TlsError::Content {
-            path: path.to_owned(),
-            flag: FLAG,
-            reason,
-        }
-    })
-}
-
 fn client_verifier(
     ca: &ClientCa,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     const FLAG: &str = "--tls-client-ca";
-    let unusable = |reason: &dyn fmt::Display| TlsError::Content {
+    let content = |reason| TlsError::Content {
         path: ca.path.clone(),
         flag: FLAG,
-        reason: format!("holds a certificate that cannot be an issuer: {reason}"),
+        reason,
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&ca.path, FLAG)? {
-        roots.add(certificate).map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| {
+            let flaw = match &error {
+                Error::InvalidCertificate(wrong) => flaw(wrong),
+                _ => None,
+            };
+            content(match flaw {
+                Some(flaw) => format!("holds a certificate that {flaw}"),
+                None => format!("holds a certificate that cannot be an issuer: {error}"),
+            })
+        })?;
     }
     let builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
@@ -274,7 +272,9 @@ fn client_verifier(
         ClientAuth::Required => builder,
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
-    builder.build().map_err(|error| unusable(&error))
+    builder
+        .build()
+        .map_err(|error| content(format!("cannot be used: {error}")))
 }
 
 /// What is wrong with a certificate's time, if that is what is wrong.
@@ -283,6 +283,25 @@ fn untimely(error: &CertificateError) -> Option<&'static str> {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some("has expired"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             Some("is not valid yet (is the clock right?)")
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with a certificate that stands at the end of a chain, in plain words, and what to do.
+#[must_use]
+pub fn flaw(error: &CertificateError) -> Option<&'static str> {
+    match error {
+        CertificateError::BadEncoding => Some("is damaged: take a new copy of it"),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Some(
+            "is for another purpose: a server's extendedKeyUsage is serverAuth, a client's is clientAuth, or there is none",
+        ),
+        // rustls has no variant of its own for it, and shows that of its library.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            Some(
+                "is an authority's own (CA:TRUE, as `openssl req -x509` makes it by itself): let it issue a certificate, \
+             or make a self-signed one with `-addext basicConstraints=critical,CA:FALSE`",
+            )
         }
         _ => None,
     }
@@ -304,7 +323,10 @@ pub(super) fn explain(error: &io::Error) -> String {
             (None, CertificateError::UnknownIssuer) => {
                 "the client's certificate was not issued by one of --tls-client-ca".to_owned()
             }
-            (None, wrong) => format!("the client's certificate is no good: {wrong}"),
+            (None, wrong) => match flaw(wrong) {
+                Some(flaw) => format!("the client's certificate {flaw}"),
+                None => format!("the client's certificate is no good: {wrong}"),
+            },
         },
         Error::AlertReceived(
             Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown,
