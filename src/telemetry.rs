@@ -31,6 +31,9 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest message of a refusal that is kept, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 
+/// How the user agents of otlake's own commands begin, but for `otlake send`, which is a client as others are.
+const OWN_AGENTS: [&str; 2] = ["otlake/", "otlake-doctor/"];
+
 /// Why a request, or a record of one, was refused: one word each, listed in docs/OPERATIONS.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -186,10 +189,25 @@ pub struct LastRefusal {
     pub message: String,
 }
 
+/// What was refused of a kind.
+#[derive(Clone, Debug)]
+pub struct RefusalSeen {
+    /// Its kind.
+    pub key: RefusalKey,
+    /// How often.
+    pub count: Refused,
+    /// Of the requests, those of otlake's own commands: an operator's attempts, and not a client's mistake.
+    pub own_requests: u64,
+    /// The last one of a client; where there is none, that of a command.
+    pub last: LastRefusal,
+}
+
 #[derive(Debug, Default)]
 struct RefusalEntry {
     count: Refused,
+    own_requests: u64,
     last: Option<LastRefusal>,
+    last_own: Option<LastRefusal>,
     logged: Option<Instant>,
     unlogged: u64,
 }
@@ -330,11 +348,20 @@ impl Counters {
         let entry = entries.entry(key).or_default();
         entry.count.requests += refused.requests;
         entry.count.rows += refused.rows;
-        entry.last = Some(LastRefusal {
+        let last = Some(LastRefusal {
             unix_ms: unix_ms(),
             client: client.clone(),
             message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
         });
+        if OWN_AGENTS
+            .iter()
+            .any(|own| client.user_agent.starts_with(own))
+        {
+            entry.own_requests += refused.requests;
+            entry.last_own = last;
+        } else {
+            entry.last = last;
+        }
         let due = entry
             .logged
             .is_none_or(|logged| logged.elapsed() >= REFUSAL_LOG_INTERVAL);
@@ -381,12 +408,18 @@ impl Counters {
 
     /// Every refusal counted so far, with the last one of its kind.
     #[must_use]
-    pub fn refused_last(&self) -> Vec<(RefusalKey, Refused, LastRefusal)> {
+    pub fn refused_last(&self) -> Vec<RefusalSeen> {
         let entries = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = entries.iter();
-        counted
-            .filter_map(|(key, entry)| Some((*key, entry.count, entry.last.clone()?)))
-            .collect()
+        let seen = entries.iter().filter_map(|(key, entry)| {
+            let last = entry.last.as_ref().or(entry.last_own.as_ref());
+            Some(RefusalSeen {
+                key: *key,
+                count: entry.count,
+                own_requests: entry.own_requests,
+                last: last?.clone(),
+            })
+        });
+        seen.collect()
     }
 
     /// Every refusal counted so far.

@@ -425,13 +425,15 @@ async fn refusals_are_told_with_their_reason() {
     assert_change(
         &text,
         "wrong_protocol: 1 request, logs over http, the last",
-        "4317 is for OTLP/gRPC",
+        &format!("set the client's port to {}", server.grpc.port()),
     );
     assert_change(
         &text,
         "wrong_protocol: 1 request, traces over grpc, the last",
-        "4317 is for OTLP/gRPC",
+        &format!("set the client's port to {}", server.http.port()),
     );
+    let place = |what: &str| text.find(what).unwrap();
+    assert!(place("wrong_protocol:") < place("unknown_path:"), "{text}");
 
     let server = Server::start();
     let send = async |body: &'static str| {
@@ -453,6 +455,78 @@ async fn refusals_are_told_with_their_reason() {
         code == 0 && text.contains("it was accepted since")
     })
     .await;
+}
+
+/// Scenario: an operator's commands without a token and with a wrong one; then a client with a literal variable for its token.
+/// Guarantees: the commands are told to be no client's mistake; the client's is to be changed, by its own user agent and count, with
+/// what to write instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_attempts_are_no_clients_mistakes() {
+    let server = ServerBuilder::new().env("OTLAKE_TOKEN", TOKEN).start();
+    let data_dir = server.data_dir();
+    for token in [&[][..], &["--token", "0123456789abcdef-wrong"]] {
+        let mut status = otlake();
+        status
+            .arg("status")
+            .args(token)
+            .arg("--data-dir")
+            .arg(&data_dir);
+        assert!(!status.output().unwrap().status.success());
+    }
+    let (text, code) = Machine::new().look(&server, &["--token", TOKEN]);
+    assert_eq!((code, changes(&text)), (0, 0), "{text}");
+    let own = "otlake's own commands, no client: unauthenticated: 2 requests, - over grpc";
+    assert!(text.contains(own), "{text}");
+
+    let literal = [
+        ("content-type", JSON),
+        ("user-agent", "agent/1"),
+        ("authorization", "Bearer ${OTLAKE_TOKEN}"),
+    ];
+    for _ in 0..3 {
+        let grpc = crate::support::raw::call(
+            server.grpc,
+            crate::support::raw::EXPORT_LOGS,
+            &literal[1..],
+            vec![0; 5],
+        );
+        assert_eq!(grpc.await.status.code(), tonic::Code::Unauthenticated);
+    }
+    let (text, code) = Machine::new().look(&server, &["--token", TOKEN]);
+    assert_eq!((code, changes(&text)), (1, 1), "{text}");
+    assert_change(&text, "from agent/1", "write the token itself");
+    assert!(text.contains("did not expand its variable"), "{text}");
+}
+
+/// Scenario: a client's settings with a literal variable in its header, at the port of the other protocol.
+/// Guarantees: the port, which a request meets first, is told first; of the variable it is told what to write instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probable_cause_is_told_first() {
+    let server = ServerBuilder::new().env("OTLAKE_TOKEN", TOKEN).start();
+    let machine = Machine::new()
+        .with(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            format!("http://{}", server.http),
+        )
+        .with("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        .with(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer ${OTLAKE_TOKEN}",
+        );
+    let (text, code) = machine.look(&server, &["--token", TOKEN]);
+    assert_eq!((code, changes(&text)), (1, 2), "{text}");
+    assert_change(
+        &text,
+        "this is OTLP/gRPC",
+        &format!("set the port to {}", server.grpc.port()),
+    );
+    assert_change(
+        &text,
+        "holds ${OTLAKE_TOKEN} as it is written",
+        "write the value itself (authorization = Bearer TOKEN)",
+    );
+    let place = |what: &str| text.find(what).unwrap();
+    assert!(place("this is OTLP/gRPC") < place("holds ${"), "{text}");
 }
 
 /// Scenario: a server whose lake's folder is gone, and one behind TLS that is addressed by the data folder, with a client that does

@@ -434,6 +434,7 @@ fn refusal_json(refusal: &Refusal) -> Value {
         "last_user_agent": refusal.last_user_agent,
         "last_token": refusal.last_token,
         "last_message": refusal.last_message,
+        "own_requests": refusal.own_requests,
     })
 }
 

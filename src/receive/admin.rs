@@ -17,7 +17,7 @@ use crate::proto::admin::{
 };
 use crate::seal::ledger::{RECENT_SEALS_MAX, SealRecord, Snapshot};
 use crate::signal::{Protocol, Signal, Table};
-use crate::telemetry::{Reason, Refused, TokenUse};
+use crate::telemetry::{Reason, RefusalSeen, Refused, TokenUse};
 
 const FLUSH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const SEALS_DEFAULT: usize = 20;
@@ -233,26 +233,34 @@ impl Overview {
     fn refusals(&self) -> Vec<Refusal> {
         let refused = self.counters.refused_last().into_iter();
         refused
-            .map(|((signal, protocol, reason), count, last)| Refusal {
-                signal: signal.map_or("-", Signal::name).to_owned(),
-                protocol: protocol.name().to_owned(),
-                reason: reason.name().to_owned(),
-                requests: count.requests,
-                rows: count.rows,
-                last_unix_ms: last.unix_ms,
-                last_peer: last
-                    .client
-                    .peer
-                    .map(|peer| peer.to_string())
-                    .unwrap_or_default(),
-                last_token: last
-                    .client
-                    .token
-                    .map(|token| token.name().to_owned())
-                    .unwrap_or_default(),
-                last_user_agent: last.client.user_agent,
-                last_message: last.message,
-            })
+            .map(
+                |RefusalSeen {
+                     key: (signal, protocol, reason),
+                     count,
+                     own_requests,
+                     last,
+                 }| Refusal {
+                    own_requests,
+                    signal: signal.map_or("-", Signal::name).to_owned(),
+                    protocol: protocol.name().to_owned(),
+                    reason: reason.name().to_owned(),
+                    requests: count.requests,
+                    rows: count.rows,
+                    last_unix_ms: last.unix_ms,
+                    last_peer: last
+                        .client
+                        .peer
+                        .map(|peer| peer.to_string())
+                        .unwrap_or_default(),
+                    last_token: last
+                        .client
+                        .token
+                        .map(|token| token.name().to_owned())
+                        .unwrap_or_default(),
+                    last_user_agent: last.client.user_agent,
+                    last_message: last.message,
+                },
+            )
             .collect()
     }
 

@@ -103,7 +103,7 @@ impl Exporter {
         if let Some(variable) = literal_variable(endpoint) {
             section.change(
                 format!("{place}: {endpoint} holds {variable} as it is written: the client does not expand it"),
-                "write the address itself",
+                "write the address itself, such as http://HOST:PORT",
             );
             return None;
         }
@@ -190,7 +190,13 @@ impl Exporter {
             if let Some(variable) = literal_variable(value) {
                 section.change(
                     format!("{place}: the header {name} holds {variable} as it is written: the client sends it so"),
-                    "write the value itself, or set it where variables are expanded",
+                    format!(
+                        "write the value itself ({name} = {}): settings are taken as they are, and in a shell {variable} is expanded between double quotes alone",
+                        match name.eq_ignore_ascii_case("authorization") {
+                            true => "Bearer TOKEN",
+                            false => "TOKEN",
+                        }
+                    ),
                 );
                 is_good = false;
             } else if name.eq_ignore_ascii_case("authorization")

@@ -10,6 +10,7 @@ mod environment;
 mod exporter;
 mod probe;
 mod quack;
+mod refusals;
 mod report;
 mod server;
 
@@ -90,8 +91,14 @@ fn shell(variables: &Variables) -> (Section, Vec<Exporter>) {
 
 /// Looks at one exporter, then sends an empty request as it would.
 async fn check(exporter: &Exporter, facts: Option<&Facts>, section: &mut Section) {
+    // In the order in which a request meets them: where the endpoint is wrong, the headers are not what is wrong first.
+    let url = exporter.check_endpoint(section);
+    let whose = match (&url, facts) {
+        (Some(url), Some(facts)) => exporter.check_port(url, facts, section),
+        _ => None,
+    };
     let has_good_headers = exporter.check_headers(facts, section);
-    let Some(url) = exporter.check_endpoint(section) else {
+    let Some(url) = url else {
         return;
     };
     let Some(facts) = facts else {
@@ -103,7 +110,7 @@ async fn check(exporter: &Exporter, facts: Option<&Facts>, section: &mut Section
         ));
         return;
     };
-    let Some(whose) = exporter.check_port(&url, facts, section) else {
+    let Some(whose) = whose else {
         return;
     };
     match whose {

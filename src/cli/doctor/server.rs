@@ -5,16 +5,14 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 
 use super::exporter::Facts;
-use super::probe::{self, DOCTOR};
+use super::probe;
 use super::quack;
+use super::refusals;
 use super::report::Section;
 use crate::cli::args::ClientArgs;
 use crate::cli::client::{ANSWER_TIMEOUT, Client, Found, Target};
 use crate::cli::table::{ago, bytes, columns, count, counted, duration};
-use crate::proto::admin::{ClientSeen, Refusal, StatusRequest, StatusResponse};
-
-/// A refusal this long ago may well be settled.
-const RECENT: Duration = Duration::from_secs(600);
+use crate::proto::admin::{StatusRequest, StatusResponse};
 
 /// Less free space than this on the data folder's disk is too little, bytes.
 const FREE_BYTES_MIN: u64 = 1 << 30;
@@ -52,7 +50,7 @@ pub(super) async fn look(args: &ClientArgs, target: &Target) -> (Vec<Section>, O
     http_port(args, target, &facts, &mut section).await;
     quack::look(status.quack.as_ref(), &facts.host, &mut section).await;
     let mut sections = vec![section, health(&status, now), clients(&status, now)];
-    sections.extend(refusals(&status, now));
+    sections.extend(refusals::look(&status, &facts, now));
     (sections, Some(facts))
 }
 
@@ -264,104 +262,4 @@ fn clients(status: &StatusResponse, now: SystemTime) -> Section {
         more => format!("{all}, of which {more} are not shown"),
     });
     section
-}
-
-fn refusals(status: &StatusResponse, now: SystemTime) -> Option<Section> {
-    let mut section = Section::new("Refused");
-    for refusal in &status.refusals {
-        // What this command was refused a moment ago says nothing of others.
-        if refusal.last_user_agent.starts_with(DOCTOR) && refusal.requests <= 1 {
-            continue;
-        }
-        let what = told(refusal, now);
-        let age = u64::try_from(refusal.last_unix_ms).map(Duration::from_millis);
-        let age = age.map(|at| {
-            now.duration_since(SystemTime::UNIX_EPOCH + at)
-                .unwrap_or_default()
-        });
-        let is_recent = age.is_ok_and(|age| age < RECENT);
-        if refusal.requests == 0 {
-            section.note(format!("{what} -- {}", advice(&refusal.reason)));
-        } else if !is_recent {
-            section.note(what);
-        } else if is_settled(refusal, &status.clients) {
-            section.note(format!("{what} -- it was accepted since"));
-        } else {
-            section.change(what, advice(&refusal.reason));
-        }
-    }
-    (!section.findings.is_empty()).then_some(section)
-}
-
-fn told(refusal: &Refusal, now: SystemTime) -> String {
-    let amount = match (refusal.requests, refusal.rows) {
-        (0, rows) => counted(rows, "record"),
-        (requests, _) => counted(requests, "request"),
-    };
-    let mut from = Vec::new();
-    if !refusal.last_user_agent.is_empty() {
-        from.push(refusal.last_user_agent.clone());
-    }
-    if !refusal.last_token.is_empty() {
-        from.push(format!("token {}", refusal.last_token));
-    }
-    from.push(refusal.last_peer.clone());
-    format!(
-        "{}: {amount}, {} over {}, the last {} from {}: {}",
-        refusal.reason,
-        refusal.signal,
-        refusal.protocol,
-        ago(refusal.last_unix_ms, now),
-        from.join(", "),
-        refusal.last_message
-    )
-}
-
-/// Whether the same client was taken in after it was refused.
-fn is_settled(refusal: &Refusal, clients: &[ClientSeen]) -> bool {
-    !refusal.last_user_agent.is_empty()
-        && clients.iter().any(|client| {
-            client.user_agent == refusal.last_user_agent
-                && [&client.signal, "-"].contains(&refusal.signal.as_str())
-                && client.last_unix_ms > refusal.last_unix_ms
-        })
-}
-
-/// What to do about a reason; docs/OPERATIONS.md has more.
-fn advice(reason: &str) -> &'static str {
-    match reason {
-        "unauthenticated" => "give the client the token, as authorization: Bearer TOKEN",
-        "not_permitted" => "give the client a token that is for this, or change the token file",
-        "tls_handshake" => {
-            "see the log for which and why: http:// or https://, the issuer, a client certificate"
-        }
-        "forbidden_origin" => "--cors-origin, if the page may send",
-        "forbidden_host" => {
-            "write localhost or 127.0.0.1 in the client's endpoint, or use --allowed-host"
-        }
-        "unknown_path" | "wrong_method" => {
-            "correct the client's endpoint: OTEL_EXPORTER_OTLP_ENDPOINT wants no path, a signal's own endpoint the whole path, such as /v1/logs"
-        }
-        "unsupported_media_type" => "set the client to protobuf or JSON",
-        "unsupported_compression" => "set the client's compression to gzip, zstd, deflate or none",
-        "wrong_protocol" => {
-            "4317 is for OTLP/gRPC and 4318 for OTLP/HTTP: correct the client's port or protocol, and http:// or https://"
-        }
-        "body_too_large" | "rows_too_large" => {
-            "let the client send smaller batches, or raise --max-body-bytes"
-        }
-        "memory_full" => {
-            "the lake or the disk is behind, or raise --max-buffered-bytes; clients that can come again"
-        }
-        "disk_full" => "make room on the disk, or bring the lake back; clients that can come again",
-        "journal_failed" => "see the log, look at the disk, and start otlake again",
-        "stopping" | "incomplete" => "nothing, if it was once: clients that can come again",
-        "malformed" => {
-            "the client sends what is no OTLP: is it set to the right protocol and content type?"
-        }
-        "internal" => "this is a bug in otlake: please report it",
-        _ => {
-            "the client's records break a rule of docs/TABLES.md; the rest of their requests was kept"
-        }
-    }
 }
