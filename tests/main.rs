@@ -35,6 +35,7 @@ mod poisoned;
 mod private;
 mod protocols;
 mod quack_seen;
+mod query;
 mod readers;
 mod refusals;
 mod restage;

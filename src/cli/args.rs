@@ -190,7 +190,7 @@ impl ClientTlsArgs {
 #[derive(Clone, Debug, Args)]
 #[allow(missing_docs, reason = "described by the command's variant")]
 pub struct QueryArgs {
-    /// The statement; `-`, or nothing with a pipe, reads it from standard input
+    /// The statement, or several with `;` between them; `-`, or nothing with a pipe, reads it from standard input
     #[arg(value_name = "SQL")]
     pub sql: Option<String>,
 

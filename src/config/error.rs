@@ -78,10 +78,8 @@ pub struct Suggestion(pub Option<String>);
 
 impl Suggestion {
     /// The candidate with the fewest single-letter changes, if those are at most a third of the word.
-    pub(super) fn nearest<'a>(
-        word: &str,
-        candidates: impl IntoIterator<Item = &'a str>,
-    ) -> Suggestion {
+    #[must_use]
+    pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Suggestion {
         let near_max = word.chars().count().div_ceil(3);
         let nearest = candidates
             .into_iter()

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 pub use cors::CorsOrigins;
 pub use duckdb_otlp::Foreign;
-pub use error::ConfigError;
+pub use error::{ConfigError, Suggestion};
 pub use hosts::AllowedHosts;
 pub use lake::LakeArgs;
 pub use origin::{Origin, Origins};

@@ -41,8 +41,9 @@ EXIT CODES
 pub(super) const QUERY: &str = "\
 The tables are otlp_logs, otlp_traces, otlp_metrics_gauge, otlp_metrics_sum,
 otlp_metrics_histogram, otlp_metrics_exp_histogram and otlp_metrics_summary;
-otlake_seals has a row for each commit. Of several statements, separated by `;`, the
-rows of the last one are printed.
+otlake_seals has a row for each commit. Several statements, separated by `;`, run in
+order: as tables and ndjson the rows of each are printed one after the other; csv
+and json hold those of one, and more are refused before anything has run.
 
 EXAMPLES
   otlake query \"SELECT * FROM otlp_logs LIMIT 10\"

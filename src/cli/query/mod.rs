@@ -4,11 +4,13 @@
 //! SQL -> running server flushes (a failure is a warning) -> lake attached read-only -> DuckDB -> chunks -> format
 //! ```
 //!
-//! Rows are written as they come: only tables hold up to 10,000 of them. Several statements run in order, the rows are
-//! the last one's. A reader that goes away (`| head`) ends the query quietly.
+//! Rows are written as they come: only tables hold up to 10,000 of them. Several statements run in order, each with its
+//! rows where the format has room for them. A reader that goes away (`| head`) ends the query quietly.
 
 mod output;
 mod rows;
+mod statements;
+mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,7 @@ mod time;
 mod value;
 mod waiting;
 
-use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -53,7 +55,7 @@ pub(super) async fn run(args: QueryArgs) -> anyhow::Result<ExitCode> {
         }
     }
     .resolve(&data_dir)?;
-    let sql = statement(args.sql.as_deref())?;
+    let sql = statement(args.sql.as_deref(), args.format)?;
     if !args.no_flush {
         flush_running_server(&args).await?;
     }
@@ -64,7 +66,7 @@ pub(super) async fn run(args: QueryArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The SQL from the command line, or all of standard input.
-fn statement(argument: Option<&str>) -> anyhow::Result<String> {
+fn statement(argument: Option<&str>, format: OutputFormat) -> anyhow::Result<String> {
     let sql = match argument {
         Some(sql) if sql != "-" => sql.to_owned(),
         None if io::stdin().is_terminal() => {
@@ -80,9 +82,11 @@ fn statement(argument: Option<&str>) -> anyhow::Result<String> {
             sql
         }
     };
-    if sql.trim().is_empty() {
+    let parts = statements::split(&sql);
+    if parts.is_empty() {
         return Err(UsageError(QueryError::NoStatement.to_string()).into());
     }
+    statements::check(&parts, format).map_err(|error| UsageError(error.to_string()))?;
     Ok(sql)
 }
 
@@ -128,7 +132,7 @@ fn query(
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            let error = error.to_string();
+            let error = suggest::mend(&error.to_string());
             eprintln!("{}", error.trim_end());
             if let Some(hint) = hint(&error, lake) {
                 eprintln!("{hint}");
@@ -153,25 +157,73 @@ fn print(
     sql: &str,
     format: OutputFormat,
 ) -> Result<(), QueryError> {
-    let start = Instant::now();
-    let mut rows = Rows::open(connection, sql)?;
     let stdout = io::stdout().lock();
     let width = stdout
         .is_terminal()
         .then(|| comfy_table::Table::new().width())
         .flatten();
     let mut out = BufWriter::new(stdout);
+    show(connection, sql, format, width, &mut out)?;
+    Ok(out.flush()?)
+}
+
+/// Runs each statement and prints its rows, but for those that only say that they are done.
+fn show(
+    connection: &duckdb::Connection,
+    sql: &str,
+    format: OutputFormat,
+    width: Option<u16>,
+    out: &mut impl Write,
+) -> Result<(), QueryError> {
+    let mut parts = statements::split(sql);
+    statements::check(&parts, format)?;
+    let last = parts.pop().ok_or(QueryError::NoStatement)?;
+    let mut shown = 0;
+    for part in parts {
+        let start = Instant::now();
+        let mut rows = Rows::open(connection, &part.text)?;
+        if !part.gives_rows && rows.is_acknowledgement() {
+            while rows.next_chunk()?.is_some() {}
+        } else {
+            write_rows(&mut rows, format, width, shown, start, out)?;
+            shown += 1;
+        }
+    }
+    let start = Instant::now();
+    let mut rows = Rows::open(connection, &last.text)?;
+    if shown > 0 && !last.gives_rows && rows.is_acknowledgement() {
+        while rows.next_chunk()?.is_some() {}
+        return Ok(());
+    }
+    write_rows(&mut rows, format, width, shown, start, out)
+}
+
+/// Prints the rows of a statement, behind those of `shown` others.
+fn write_rows(
+    rows: &mut Rows<'_>,
+    format: OutputFormat,
+    width: Option<u16>,
+    shown: usize,
+    start: Instant,
+    out: &mut impl Write,
+) -> Result<(), QueryError> {
+    if shown > 0 && !statements::holds_several(format) {
+        return Err(QueryError::OneResult);
+    }
     match format {
         OutputFormat::Table => {
-            let count = table::table(&mut rows, &mut out, width)?;
+            if shown > 0 {
+                writeln!(out)?;
+            }
+            let count = table::table(rows, out, width)?;
             if width.is_some() {
                 let count = layout::rows(u64::try_from(count).unwrap_or(u64::MAX));
                 writeln!(out, "{count}, {}", layout::duration(start.elapsed()))?;
             }
         }
-        OutputFormat::Json => output::json(&mut rows, &mut out)?,
-        OutputFormat::Ndjson => output::ndjson(&mut rows, &mut out)?,
-        OutputFormat::Csv => output::csv(&mut rows, &mut out)?,
+        OutputFormat::Json => output::json(rows, out)?,
+        OutputFormat::Ndjson => output::ndjson(rows, out)?,
+        OutputFormat::Csv => output::csv(rows, out)?,
     }
     Ok(out.flush()?)
 }

@@ -14,6 +14,11 @@ pub(super) enum QueryError {
     /// There was nothing to run.
     #[error("there is no SQL statement to run")]
     NoStatement,
+    /// Several statements have rows, and the format has room for those of one.
+    #[error(
+        "CSV and JSON hold the rows of one statement, and more than one has some: take --format table or ndjson, or run them one by one"
+    )]
+    OneResult,
     /// A column of a type that loses something on its way here.
     #[error(
         "column {column} is of type {kind}, which otlake query cannot print: cast it, such as with ::VARCHAR"
@@ -57,7 +62,7 @@ pub(super) struct Rows<'c> {
 }
 
 impl<'c> Rows<'c> {
-    /// Runs the statements in order; the rows are the last one's.
+    /// Runs a statement. Of several the rows are the last one's.
     ///
     /// # Errors
     /// [`QueryError`] with DuckDB's words, or the column that cannot be printed.

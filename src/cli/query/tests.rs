@@ -7,14 +7,8 @@ fn database() -> Connection {
 }
 
 fn run_in(connection: &Connection, format: OutputFormat, sql: &str) -> Result<String, QueryError> {
-    let mut rows = Rows::open(connection, sql)?;
     let mut out = Vec::new();
-    match format {
-        OutputFormat::Table => table::table(&mut rows, &mut out, None).map(drop)?,
-        OutputFormat::Json => output::json(&mut rows, &mut out)?,
-        OutputFormat::Ndjson => output::ndjson(&mut rows, &mut out)?,
-        OutputFormat::Csv => output::csv(&mut rows, &mut out)?,
-    }
+    show(connection, sql, format, None, &mut out)?;
     Ok(String::from_utf8(out).expect("UTF-8"))
 }
 
@@ -297,12 +291,35 @@ fn results_without_rows() {
     assert_eq!(run(OutputFormat::Table, "CREATE TEMP TABLE t (a INT)"), "");
 }
 
-/// Scenario: several statements, with a semicolon and a comment after the last.
-/// Guarantees: all are run, the rows are the last one's.
+/// Scenario: several statements, with a semicolon and a comment after the last; of some only one has rows, of some several.
+/// Guarantees: all are run; each that has rows shows them, in order, where the format has room; else none is run.
 #[test]
-fn the_last_statement_gives_the_rows() {
-    let sql = "CREATE TEMP TABLE t AS SELECT 7 AS a; SELECT 1; SELECT a FROM t; -- done";
-    assert_eq!(run(OutputFormat::Csv, sql), "a\n7\n");
+fn each_statement_shows_its_rows() {
+    let one = "CREATE TEMP TABLE t AS SELECT 7 AS a; SET threads = 1; SELECT a FROM t; -- done";
+    assert_eq!(run(OutputFormat::Csv, one), "a\n7\n");
+    assert_eq!(
+        run(OutputFormat::Csv, "SELECT 7 AS a; SET threads = 1"),
+        "a\n7\n"
+    );
+    let several =
+        "SELECT 'a;' AS a; CREATE TEMP TABLE t AS SELECT 2 AS b; FROM t; SELECT 1 AS \"Count\"";
+    let lines = "{\"a\": \"a;\"}\n{\"b\": 2}\n{\"Count\": 1}\n";
+    assert_eq!(run(OutputFormat::Ndjson, several), lines);
+    let table = run(OutputFormat::Table, several);
+    assert_eq!(table.matches('┌').count(), 3, "{table}");
+    assert!(table.contains("└────┘\n\n┌───┐\n│ b │"), "{table}");
+    for format in [OutputFormat::Csv, OutputFormat::Json] {
+        let connection = database();
+        let more = "CREATE TEMP TABLE t (a INT); FROM t; FROM t";
+        let refused = run_in(&connection, format, more);
+        assert!(matches!(refused, Err(QueryError::OneResult)));
+        assert!(connection.prepare("FROM t").is_err());
+        // What has rows is known only once it has run.
+        let late = run_in(&connection, format, "PRAGMA version; PRAGMA version");
+        assert!(matches!(late, Err(QueryError::OneResult)));
+    }
+    let error = run_in(&database(), OutputFormat::Table, "SELECT 1;\nSELEC 2").unwrap_err();
+    assert!(error.to_string().contains("LINE 2: SELEC 2"), "{error}");
 }
 
 /// Scenario: two columns of one name.
