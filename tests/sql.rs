@@ -4,11 +4,19 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
+use otlake::config::SealConfig;
 use otlake::proto::admin::StatusRequest;
+use otlake::signal::SealId;
+use otlake::sql::control::{Control, Listener};
+use otlake::sql::functions;
+use otlake::sql::uri::Transport;
+use tokio::sync::watch;
 
 use crate::support::load::{logs, spans};
 use crate::support::quack::{Client, TOKEN, builder, serve};
+use crate::support::request_input::overview;
 use crate::support::{Server, ServerBuilder, eventually, query_all, read_log};
 
 /// As duckdb-otlp's users have it, with its ports and a token to be put in.
@@ -209,6 +217,49 @@ async fn servers_are_known_by_their_uris() {
     for (uri, why) in [("NULL", "NULL"), ("'http://x'", "needs to start with")] {
         let refused = client.refusal(&format!("FROM otlp_flush({uri})"), TOKEN);
         assert!(refused.contains(why), "{refused}");
+    }
+}
+
+/// Scenario: a flush while a seal does not get into the lake, whose trouble is known, with a wait that is over soon.
+/// Guarantees: the answer is `error` with the reason, and that nothing is lost; the counts are those of what is in the lake.
+#[test]
+fn a_flush_that_takes_too_long_says_why() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (intake, _) = crate::support::kept::intake(1 << 20);
+    let overview = overview(dir.path(), &intake, SealId(5));
+    overview.ledger.seal_failed("the lake's disk is gone");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let control = Control {
+        overview,
+        listeners: vec![Listener {
+            transport: Transport::Http,
+            address: "127.0.0.1:4318".parse().unwrap(),
+            is_tls: false,
+        }],
+        lake_name: "lake".to_owned(),
+        schema: "main".to_owned(),
+        seal: SealConfig {
+            target_bytes: 1 << 20,
+            max_age: Duration::from_secs(3600),
+        },
+        stop: Arc::default(),
+        stopping: watch::channel(false).1,
+        lost: watch::channel(None).1,
+        flush_time_max: Duration::from_millis(10),
+        runtime: runtime.handle().clone(),
+        stop_called: AtomicBool::new(false),
+    };
+    let duckdb = duckdb::Connection::open_in_memory().unwrap();
+    functions::register(&duckdb, &Arc::new(control)).unwrap();
+    let mut rows = query_all(&duckdb, "FROM otlp_flush('otlp:localhost')");
+    let error = rows[0].pop().unwrap();
+    assert_eq!(rows, [["error", "0", "0"]]);
+    for part in [
+        "not everything is in the lake after 10ms",
+        "nothing is lost",
+        "the lake's disk is gone",
+    ] {
+        assert!(error.contains(part), "{part} in {error}");
     }
 }
 

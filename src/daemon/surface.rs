@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::{Addresses, StartError, bound, cannot_bind};
 use crate::config::Config;
 use crate::receive::overview::Overview;
-use crate::sql::control::{Control, Listener};
+use crate::sql::control::{Control, FLUSH_TIME_MAX, Listener};
 use crate::sql::surface::{Surface, SurfaceError};
 use crate::sql::uri::Transport;
 
@@ -101,6 +101,7 @@ impl ServedSurface {
             stop,
             stopping,
             lost: lost_told,
+            flush_time_max: FLUSH_TIME_MAX,
             runtime: Handle::current(),
             stop_called: AtomicBool::new(false),
         });

@@ -13,7 +13,7 @@ use crate::config::SealConfig;
 use crate::receive::overview::Overview;
 
 /// How long a flush waits for rows to be in the lake.
-const FLUSH_TIME_MAX: Duration = Duration::from_secs(30);
+pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A listener for telemetry, as bound.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub struct Control {
     pub stopping: watch::Receiver<bool>,
     /// The rows that the stop has lost, once it is over.
     pub lost: watch::Receiver<Option<u64>>,
+    /// How long a flush waits for the publisher.
+    pub flush_time_max: Duration,
     /// Waits for the publisher, on DuckDB's threads.
     pub runtime: Handle,
     /// Somebody has called `otlp_stop`.
@@ -91,7 +93,9 @@ impl Control {
                 error: None,
             };
         }
-        let flushed = self.runtime.block_on(self.overview.flush(FLUSH_TIME_MAX));
+        let flushed = self
+            .runtime
+            .block_on(self.overview.flush(self.flush_time_max));
         let (status, rows, error) = match flushed {
             Ok(flushed) => ("sealed", flushed.rows, None),
             Err(error) => ("error", 0, Some(error.to_string())),

@@ -280,16 +280,38 @@ fn served() -> Served {
     let dir = TempDir::new().unwrap();
     let (intake, kept) = kept::intake(BODY_BYTES_MAX);
     let gate = gate(dir.path(), &intake);
-    let ledger = Arc::new(Ledger::new());
-    let readiness = Readiness::new(Arc::clone(&ledger), journal(dir.path()));
+    let overview = overview(dir.path(), &intake, SealId(0));
     let stop = Arc::new(Notify::new());
+    let (going, ends) = watch::channel(false);
+    let admin = AdminService {
+        overview: Arc::clone(&overview),
+        stop: Arc::clone(&stop),
+        stopping: ends.clone(),
+    };
+    // The gRPC listener's health begins a task.
+    let grpc = kept::run(async { router::grpc(&gate, &intake, admin, 4318, ends).unwrap() });
+    Served {
+        grpc,
+        http: router::http(&gate, &intake, &overview, 4317),
+        stop,
+        intake,
+        kept,
+        _going: going,
+        _dir: dir,
+    }
+}
+
+/// A server of which nothing runs; `last` is the newest seal that is staged, and on its way to the lake.
+pub fn overview(dir: &Path, intake: &Intake, last: SealId) -> Arc<Overview> {
+    let ledger = Arc::new(Ledger::new());
+    let readiness = Readiness::new(Arc::clone(&ledger), journal(dir));
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let sequence = SealSequence::open(&disk, &dir.path().join("seals"), SealId(0)).unwrap();
+    let sequence = SealSequence::open(&disk, &dir.join("seals"), last).unwrap();
     let limits = SealLimits {
         target_bytes: u64::MAX,
         max_age: Duration::from_secs(3600),
     };
-    let overview = Arc::new(Overview {
+    Arc::new(Overview {
         identity: Identity {
             writer: WriterId("fuzz".to_owned()),
             started_unix_ms: 0,
@@ -311,24 +333,7 @@ fn served() -> Served {
         connections: Arc::default(),
         otap_streams: Arc::default(),
         tails: Arc::clone(&intake.tails),
-    });
-    let (going, ends) = watch::channel(false);
-    let admin = AdminService {
-        overview: Arc::clone(&overview),
-        stop: Arc::clone(&stop),
-        stopping: ends.clone(),
-    };
-    // The gRPC listener's health begins a task.
-    let grpc = kept::run(async { router::grpc(&gate, &intake, admin, 4318, ends).unwrap() });
-    Served {
-        grpc,
-        http: router::http(&gate, &intake, &overview, 4317),
-        stop,
-        intake,
-        kept,
-        _going: going,
-        _dir: dir,
-    }
+    })
 }
 
 /// A gate on a loopback address, with the three tokens.
