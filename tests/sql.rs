@@ -326,6 +326,10 @@ async fn who_queries_can_do_nothing_else() {
         "EXPLAIN /**/ANALYZE COPY (SELECT 1) TO '/tmp/otlake-must-not-be'".to_owned(),
         "EXPLAIN (ANALYZE) SELECT 1; DETACH lake; SELECT 5".to_owned(),
         "SELECT json_serialize_plan('FROM range(1)')".to_owned(),
+        // Brought by extensions: DuckLake, quack.
+        "SELECT murmur3_32('x')".to_owned(),
+        "SELECT quack_uri_parser('quack:x')".to_owned(),
+        "SELECT sleep_ms(1)".to_owned(),
     ] {
         let refused = client.refusal(&statement, TOKEN);
         assert!(
@@ -333,6 +337,8 @@ async fn who_queries_can_do_nothing_else() {
             "{statement}: {refused}"
         );
     }
+    let unknown = client.refusal("SELECT no_such_function(1)", TOKEN);
+    assert!(unknown.contains("does not exist"), "{unknown}");
     let log = server.log();
     assert!(log.contains("refused over quack: a wrong token"), "{log}");
     assert!(

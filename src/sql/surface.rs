@@ -13,7 +13,8 @@ use duckdb::vscalar::{ArrowFunctionSignature, VArrowScalar};
 use subtle::ConstantTimeEq as _;
 
 use super::control::Control;
-use super::{functions, policy};
+use super::functions;
+use super::policy::Policy;
 use crate::config::{QuackConfig, Secret};
 use crate::lake::{LakeConfig, LakeError, ServedLake};
 use crate::seal::ledger::one_line;
@@ -65,6 +66,7 @@ pub struct Surface {
     /// Asks quack for its sessions; apart from the parser, which no query may wait for.
     watch: Mutex<Connection>,
     token: Secret,
+    policy: Policy,
     control: Arc<Control>,
     listen: SocketAddr,
     denied: Rarely,
@@ -87,11 +89,14 @@ impl Surface {
     ) -> Result<Arc<Surface>, SurfaceError> {
         let lake = ServedLake::open(lake, &config.lake_name, folder)?;
         let serving = lake.connect()?;
+        let policy = Policy::of(&serving)
+            .map_err(SurfaceError::duckdb("cannot ask DuckDB for its functions"))?;
         let surface = Arc::new(Surface {
             parser: Mutex::new(lake.connect()?),
             watch: Mutex::new(lake.connect()?),
             serving: Mutex::new(serving),
             token: config.token.clone(),
+            policy,
             control,
             listen,
             denied: Rarely::default(),
@@ -226,7 +231,8 @@ impl Surface {
         if self.control.is_stopping() {
             return Err((QueryRefusal::Stopping, "the server is stopping".to_owned()));
         }
-        policy::judge(&lock(&self.parser), statement)
+        self.policy
+            .judge(&lock(&self.parser), statement)
             .map_err(|refused| (QueryRefusal::NotPermitted, refused.to_string()))?;
         self.lake.refresh().map_err(|error| {
             let error = one_line(&error.to_string());
