@@ -86,66 +86,76 @@ async fn a_server_starts_in_duckdb_otlps_environment() {
     assert!(status.success());
 }
 
-/// Scenario: the same with `DRY_RUN`, also with both tokens, without quack's token, with a catalog that is no file, a switch that is neither
-/// on nor off, and with a mode that otlake does not have.
-/// Guarantees: the first prints the settings with where they came from, and touches nothing, of both tokens
-/// the one that counts and the one that does not; the others are refused.
+fn serve(place: &tempfile::TempDir) -> Command {
+    let mut command = otlake();
+    command
+        .arg("serve")
+        .arg("--data-dir")
+        .arg(place.path().join("data"));
+    command.envs(environment(place.path().to_str().unwrap()));
+    command
+}
+
+/// Scenario: the same with `DRY_RUN`, and with both of its variables for a token.
+/// Guarantees: the settings are printed with where they came from, which token counts and which does not, and nothing is touched.
 #[test]
-fn a_dry_run_checks_and_other_modes_are_refused() {
+fn a_dry_run_checks_and_touches_nothing() {
     let place = tempfile::TempDir::new().unwrap();
-    let path = place.path().to_str().unwrap();
-    let serve = || {
-        let mut command = otlake();
-        command
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(place.path().join("data"));
-        command.envs(environment(path));
-        command
-    };
-    let (output, told) = check(serve().env("DRY_RUN", "1"));
+    let more = [
+        ("DRY_RUN", "1"),
+        ("OTEL_AUTH_TOKEN", "secret-another-token"),
+    ];
+    let (output, told) = check(serve(&place).envs(more));
     assert!(output.status.success(), "{told}");
     for part in [
         "# took DRY_RUN as --check",
         "# duckdb-otlp's DUCKLAKE_CATALOG_PATH",
         "# quack-token: ******** (duckdb-otlp's DUCKDB_QUACK_TOKEN; masked)",
+        "# took OTEL_AUTH_TOKEN=******** as token",
+        "# DUCKDB_OTLP_TOKEN is overridden by OTEL_AUTH_TOKEN",
         "lake-name = \"otel\"",
     ] {
         assert!(told.contains(part), "{part} in {told}");
     }
-    let two = check(serve().envs([
-        ("DRY_RUN", "1"),
-        ("OTEL_AUTH_TOKEN", "secret-another-token"),
-    ]));
-    for part in [
-        "# took OTEL_AUTH_TOKEN=******** as token",
-        "# DUCKDB_OTLP_TOKEN is overridden by OTEL_AUTH_TOKEN",
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+/// Scenario: a mode that otlake does not have, a catalog that is no file, quack without its token, and a switch that is neither on
+/// nor off.
+/// Guarantees: each is refused by the variable's name, with what to do, and nothing is touched.
+#[test]
+fn what_otlake_does_not_have_is_refused() {
+    let place = tempfile::TempDir::new().unwrap();
+    for (name, value, begins, has) in [
+        (
+            "DUCKDB_MODE",
+            "motherduck",
+            "DUCKDB_MODE: motherduck writes to MotherDuck",
+            "local-ducklake (or ducklake-local, which is the same)",
+        ),
+        (
+            "DUCKLAKE_CATALOG_PATH",
+            "postgres:dbname=otel password=secret-password",
+            "DUCKLAKE_CATALOG_PATH: `postgres:` is a catalog in PostgreSQL",
+            "docs/FROM-DUCKDB-OTLP.md",
+        ),
+        (
+            "DUCKDB_QUACK_TOKEN",
+            "",
+            "DUCKDB_QUACK_ADDR needs a token",
+            "set DUCKDB_QUACK_TOKEN;",
+        ),
+        (
+            "DUCKDB_QUACK_ENABLED",
+            "maybe",
+            "DUCKDB_QUACK_ENABLED: `maybe` is neither yes nor no",
+            "write 1, true, yes or on",
+        ),
     ] {
-        assert!(two.1.contains(part), "{part} in {}", two.1);
+        let (output, told) = check(serve(&place).env(name, value));
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.starts_with(&format!("error: {begins}")), "{told}");
+        assert!(told.contains(has), "{told}");
     }
-    let elsewhere = "postgres:dbname=otel password=secret-password";
-    let (output, told) = check(serve().env("DUCKLAKE_CATALOG_PATH", elsewhere));
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        told.starts_with("error: DUCKLAKE_CATALOG_PATH: `postgres:` is a catalog in PostgreSQL"),
-        "{told}"
-    );
-    let (output, told) = check(serve().env("DUCKDB_QUACK_TOKEN", ""));
-    assert_eq!(output.status.code(), Some(2));
-    assert!(told.contains("set DUCKDB_QUACK_TOKEN;"), "{told}");
-    let (output, told) = check(serve().env("DUCKDB_QUACK_ENABLED", "maybe"));
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        told.starts_with("error: DUCKDB_QUACK_ENABLED: `maybe` is neither yes nor no"),
-        "{told}"
-    );
-    let (output, told) = check(serve().env("DUCKDB_MODE", "motherduck"));
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        told.starts_with("error: DUCKDB_MODE: motherduck writes to MotherDuck"),
-        "{told}"
-    );
-    assert!(told.contains("docs/FROM-DUCKDB-OTLP.md"), "{told}");
-    assert!(told.contains("local-ducklake (or ducklake-local"), "{told}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
