@@ -25,6 +25,9 @@ const REMIND_PAUSE: Duration = Duration::from_secs(60);
 /// Merging waits until no seal has come for this long, unless files have become very many.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Requests that held much of their memory at some moment may do so again for this long.
+const MEMORY_QUIET: Duration = Duration::from_secs(5);
+
 /// After maintenance failed it rests this long; publishing goes on.
 const MAINTENANCE_REST: Duration = Duration::from_secs(30);
 
@@ -35,6 +38,8 @@ pub struct Publisher {
     ledger: Arc<Ledger>,
     /// The memory of requests.
     budget: Budget,
+    /// When more than half of that was last found in use.
+    short_of_memory: Option<Instant>,
     files: [LakeFiles; Table::ALL.len()],
     snapshots: u64,
     /// Maintenance does not run before.
@@ -73,6 +78,7 @@ impl Publisher {
             queue,
             ledger,
             budget,
+            short_of_memory: None,
             files: Default::default(),
             snapshots: 0,
             rest_until: Instant::now(),
@@ -91,6 +97,7 @@ impl Publisher {
         loop {
             match self.queue.next(self.maintenance_due()) {
                 Next::Seal(seal) => {
+                    self.look_at_memory();
                     if !self.publish(&seal) {
                         break;
                     }
@@ -116,13 +123,23 @@ impl Publisher {
         due.max(self.rest_until)
     }
 
-    /// A seal that was published a moment ago may be followed by the next one.
-    fn load(&self) -> Load {
-        let is_recent = |published: Instant| published.elapsed() < QUIET;
-        match self.published.is_some_and(is_recent) {
-            true if self.budget.reserved() > self.budget.limit() / 2 => Load::Memory,
+    /// What goes on: a seal that was published a moment ago may be followed by the next one.
+    fn load(&mut self) -> Load {
+        self.look_at_memory();
+        let is_recent = |moment: Option<Instant>, within| {
+            moment.is_some_and(|moment: Instant| moment.elapsed() < within)
+        };
+        match is_recent(self.published, QUIET) {
+            true if is_recent(self.short_of_memory, MEMORY_QUIET) => Load::Memory,
             true => Load::Seals,
             false => Load::Quiet,
+        }
+    }
+
+    /// Seals give memory back, so that any one moment says little.
+    fn look_at_memory(&mut self) {
+        if self.budget.reserved() > self.budget.limit() / 2 {
+            self.short_of_memory = Some(Instant::now());
         }
     }
 
