@@ -28,7 +28,7 @@ pub(super) struct Attributes<'a> {
     keys: Keys<'a>,
     values: Values<'a>,
     members: Members,
-    /// The rows of each parent, sorted by key: of a repeated one the last is last.
+    /// The runs of each parent's rows, sorted by key: of a repeated one the last is last.
     groups: Groups,
     /// The parent at hand, if one was turned to.
     parent: Option<usize>,
@@ -64,16 +64,24 @@ impl<'a> Attributes<'a> {
         let keys = Keys::new(columns.texts("key")?, columns.rows());
         let values = Values::new(columns)?;
         let parents = Parents::<T>::new(columns)?;
-        let mut repeats = Vec::new();
-        let mut members = Members::default();
+        let mut repeats = vec![false; columns.rows()];
+        let mut others = Vec::new();
         if parents.is_quasi_delta() {
             repeats = keys.repeats();
             values.repeat(&mut repeats, parents.explicit());
-            members = Members::new(repeats.clone(), &values.other_texts(&repeats));
+            others = values.other_texts(&repeats);
         }
         let parents = parents.quasi_delta(|row| repeats.get(row).is_some_and(|it| *it))?;
+        let mut groups = Groups::in_order(columns, parents, index, keys.order())?;
+        for row in others {
+            if let Some(repeats) = repeats.get_mut(row) {
+                *repeats = false;
+            }
+        }
+        let (members, run_of_row) = Members::new(&repeats, &keys.ranks);
+        groups.relabel(&run_of_row);
         Ok(Attributes {
-            groups: Groups::in_order(columns, parents, index, keys.order())?,
+            groups,
             keys,
             values,
             members,
@@ -88,22 +96,22 @@ impl<'a> Attributes<'a> {
         self.parent = Some(parent);
     }
 
-    /// The rows of the parent at hand.
+    /// The runs of the parent at hand.
     #[inline]
-    fn rows(&self) -> &[u32] {
+    fn runs(&self) -> &[u32] {
         self.parent.map_or(&[], |parent| self.groups.of(parent))
     }
 
     /// The row of a key at the parent at hand, the last of a repeated one.
     fn row_of(&self, key: &str) -> Option<usize> {
-        let rows = self.rows();
-        if rows.is_empty() {
+        let runs = self.runs();
+        if runs.is_empty() {
             return None;
         }
         let rank = self.keys.rank_of(key)?;
-        let end = rows.partition_point(|row| self.keys.rank(*row) <= rank);
-        let found = *rows.get(end.checked_sub(1)?)?;
-        (self.keys.rank(found) == rank).then_some(found as usize)
+        let end = runs.partition_point(|run| self.members.rank(*run) <= rank);
+        let found = self.members.run(*runs.get(end.checked_sub(1)?)?)?;
+        (found.rank == rank).then_some(found.row as usize)
     }
 
     /// Whether any parent has an attribute of this key.
@@ -145,24 +153,27 @@ impl<'a> Attributes<'a> {
             ..
         } = self;
         json.clear();
-        let rows = self.parent.map_or(&[][..], |parent| self.groups.of(parent));
-        let mut rows = rows.iter().map(|row| (*row, keys.rank(*row)));
-        let mut at_hand = rows.next();
-        while let Some((row, rank)) = at_hand {
-            at_hand = rows.next();
-            if at_hand.is_some_and(|(_, next)| next == rank) {
+        let mut runs = self.parent.map_or(&[][..], |parent| self.groups.of(parent));
+        while let Some((run, others)) = runs.split_first() {
+            runs = others;
+            let rank = members.rank(*run);
+            if others
+                .first()
+                .is_some_and(|next| members.rank(*next) == rank)
+            {
                 continue;
             }
-            let first = json.is_empty();
-            if first {
-                json.raw("{");
-            }
-            let member = members.of(row, |json| {
+            let member = members.text(*run, |json, row| {
                 json.raw(keys.before_value(rank));
-                values.write(json, row as usize)
+                values.write(json, row)
             })?;
-            // Without the comma before it.
-            json.raw(member.get(usize::from(first)..).unwrap_or_default());
+            if json.is_empty() {
+                // Without the comma before it.
+                json.raw("{");
+                json.raw(member.get(1..).unwrap_or_default());
+            } else {
+                json.raw(member);
+            }
             check_text(json.len())?;
         }
         if !json.is_empty() {
@@ -177,56 +188,70 @@ impl<'a> Attributes<'a> {
 /// The text of attributes, as members of an object: of each run of rows that have the same one it is written once.
 #[derive(Debug, Default)]
 struct Members {
-    /// The run of each row; empty where runs are not known.
-    run_of_row: Vec<u32>,
-    /// Start and end in `text` of what each run has; an empty range is not written yet.
-    ranges: Vec<[usize; 2]>,
+    runs: Vec<Run>,
     text: JsonText,
 }
 
+/// Rows that stand together and have the same attribute.
+#[derive(Debug)]
+struct Run {
+    /// The first of them.
+    row: u32,
+    /// The rank of their key.
+    rank: u32,
+    /// Start and end in the text; an empty range is not written yet.
+    range: [usize; 2],
+}
+
 impl Members {
-    /// `repeats` says of each row whether it has the attribute of the row before; the texts of `others` differ all the same.
-    fn new(mut repeats: Vec<bool>, others: &[usize]) -> Members {
-        for row in others {
-            if let Some(repeats) = repeats.get_mut(*row) {
-                *repeats = false;
-            }
-        }
-        let mut runs = 0u32;
-        let run_of_row = repeats.iter().map(|repeats| {
+    /// `repeats` says of each row whether it has the text of the row before. Answers the run of each row, too.
+    fn new(repeats: &[bool], ranks: &[u32]) -> (Members, Vec<u32>) {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut run_of_row = Vec::with_capacity(repeats.len());
+        let mut last = 0u32;
+        for ((row, repeats), rank) in (0..).zip(repeats).zip(ranks) {
             // The first row begins the first run.
-            runs += u32::from(!repeats);
-            runs.saturating_sub(1)
-        });
-        let run_of_row = run_of_row.collect();
-        Members {
-            run_of_row,
-            ranges: vec![[0, 0]; runs as usize],
-            text: JsonText::new(),
+            if !repeats || runs.is_empty() {
+                last = u32::try_from(runs.len()).expect("there are no more runs than rows");
+                runs.push(Run {
+                    row,
+                    rank: *rank,
+                    range: [0, 0],
+                });
+            }
+            run_of_row.push(last);
         }
+        let text = JsonText::new();
+        (Members { runs, text }, run_of_row)
     }
 
-    /// A comma and the attribute of a row, as `format` writes it.
     #[inline]
-    fn of(
+    fn run(&self, run: u32) -> Option<&Run> {
+        self.runs.get(run as usize)
+    }
+
+    #[inline]
+    fn rank(&self, run: u32) -> u32 {
+        self.run(run).map_or(UNSEEN, |run| run.rank)
+    }
+
+    /// A comma and the attribute of a run, as `format` writes it.
+    #[inline]
+    fn text(
         &mut self,
-        row: u32,
-        format: impl FnOnce(&mut JsonText) -> Result<(), DecodeError>,
+        run: u32,
+        format: impl FnOnce(&mut JsonText, usize) -> Result<(), DecodeError>,
     ) -> Result<&str, DecodeError> {
-        let run = self.run_of_row.get(row as usize);
-        let Some(range) = run.and_then(|run| self.ranges.get_mut(*run as usize)) else {
-            self.text.clear();
-            self.text.raw(",");
-            format(&mut self.text)?;
-            return Ok(self.text.as_str());
+        let Some(run) = self.runs.get_mut(run as usize) else {
+            return Ok("");
         };
-        if range[0] == range[1] {
+        if run.range[0] == run.range[1] {
             let start = self.text.len();
             self.text.raw(",");
-            format(&mut self.text)?;
-            *range = [start, self.text.len()];
+            format(&mut self.text, run.row as usize)?;
+            run.range = [start, self.text.len()];
         }
-        let [start, end] = *range;
+        let [start, end] = run.range;
         Ok(self.text.as_str().get(start..end).unwrap_or_default())
     }
 }
@@ -305,12 +330,6 @@ impl<'a> Keys<'a> {
             ranks,
             nulls,
         }
-    }
-
-    /// The rank of a row's key.
-    #[inline]
-    fn rank(&self, row: u32) -> u32 {
-        self.ranks.get(row as usize).copied().unwrap_or_default()
     }
 
     /// All rows, sorted by key, those of one key as they come: so that no parent's are sorted alone. Rows that stand together

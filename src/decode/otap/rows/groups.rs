@@ -132,7 +132,14 @@ impl Groups {
         Ok(Groups { starts, rows })
     }
 
-    /// The rows of a parent's children.
+    /// Puts for each row the label that it has.
+    pub(super) fn relabel(&mut self, labels: &[u32]) {
+        for row in &mut self.rows {
+            *row = labels.get(*row as usize).copied().unwrap_or(NOBODY);
+        }
+    }
+
+    /// The rows of a parent's children, or their labels.
     #[inline]
     pub(super) fn of(&self, parent: usize) -> &[u32] {
         match (self.starts.get(parent), self.starts.get(parent + 1)) {
