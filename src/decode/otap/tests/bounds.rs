@@ -158,7 +158,7 @@ fn the_entries_of_all_deltas_count() {
 }
 
 /// Scenario: columns of types that OTAP has not, and dictionaries with other keys than u8 and u16.
-/// Guarantees: each loses the stream before arrow-ipc builds the type.
+/// Guarantees: each loses the stream before the type is built.
 #[test]
 fn types_that_otap_has_not_are_refused() {
     let values = Arc::new(Field::new("entries", nested(1), true));
