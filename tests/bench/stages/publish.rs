@@ -28,6 +28,7 @@ pub fn run(options: &Options, report: &mut Report) {
         extension_dir: None,
         target_file_size_bytes: 256 << 20,
         snapshot_retention: Duration::from_secs(900),
+        is_group_readable: false,
     };
     let writer = WriterId("00000000-0000-0000-0000-000000000001".to_owned());
     let lake = RefCell::new(Lake::open(&config, &writer).unwrap());
